@@ -1,0 +1,49 @@
+/**
+ * The tests, by what they need. `npm test` runs all projects; `npm run test:unit` needs no servers.
+ *
+ * The projects run one after the other, cheapest first. Only unit tests run side by side: the others share one broker
+ * and one database on what may be a machine of two cores, and some of them kill processes and watch the clock.
+ */
+import { defineConfig } from "vitest/config";
+
+const SECOND = 1_000;
+
+/** Tests against real servers: ONE stack a run, started when the first of these projects needs it. */
+function againstServers(name: string, order: number, timeoutMs: number) {
+  return {
+    test: {
+      name,
+      include: [`test/${name}/**/*.test.ts`],
+      globalSetup: ["test/support/global-setup.ts"],
+      fileParallelism: false,
+      sequence: { groupOrder: order },
+      testTimeout: timeoutMs,
+      hookTimeout: timeoutMs,
+      teardownTimeout: 30 * SECOND,
+    },
+  };
+}
+
+export default defineConfig({
+  test: {
+    pool: "forks",
+    // The summary for machines: what .ci/run counts.
+    ...(process.env["TEST_RESULTS"]
+      ? { reporters: ["default", ["json", { outputFile: process.env["TEST_RESULTS"] }]] }
+      : {}),
+    projects: [
+      {
+        test: {
+          name: "unit",
+          include: ["test/unit/**/*.test.ts", "test/house/**/*.test.ts"],
+          sequence: { groupOrder: 0 },
+          testTimeout: 30 * SECOND,
+        },
+      },
+      againstServers("contract", 1, 60 * SECOND),
+      againstServers("integration", 2, 180 * SECOND),
+      againstServers("acceptance", 3, 600 * SECOND),
+      againstServers("fault", 4, 600 * SECOND),
+    ],
+  },
+});
