@@ -1,0 +1,195 @@
+/**
+ * What a shard takes next: one queue of judged records per input, merged by event time.
+ *
+ * The record with the smallest time is taken, ties in order of definition, but only once no other input can have an earlier
+ * one: each has a record queued, or was found empty at or after the moment this one arrived. That is waited for at most
+ * `inputWaitMsMax`, so that an input that cannot be fetched does not stop the others.
+ *
+ * Which record is taken therefore depends on chance; the journal writes the outcome down.
+ *
+ * Invariants
+ *   IQ1 Records of one input are taken in order of offset, each once.
+ *   IQ2 A rejected record (time -Infinity) never waits.
+ */
+import { assert } from "../errors.ts";
+import type { Judged } from "./judge.ts";
+
+/** `forced`: the wait for the other inputs was given up. Times are monotonic ms. */
+export type Next =
+  | { readonly kind: "take"; readonly topic: string; readonly forced: boolean }
+  | { readonly kind: "wait"; readonly untilMs: number | null }
+  | { readonly kind: "idle" };
+
+export interface InputQueuesOptions {
+  /** Input topics in order of definition. */
+  readonly topics: readonly string[];
+  /** How long a head waits for the other inputs; Infinity: for ever. */
+  readonly inputWaitMsMax: number;
+  /** Per input: pause at either mark. */
+  readonly recordsHigh: number;
+  readonly bytesHigh: number;
+  /** Per input: resume below both; half of the high mark unless given. */
+  readonly recordsLow?: number;
+  readonly bytesLow?: number;
+}
+
+/** Taken records that may stay in front of a queue's array before it is cut. */
+const COMPACT_AT = 1_024;
+
+interface Queue {
+  readonly topic: string;
+  judged: Judged[];
+  /** When each record was fetched, beside `judged`. */
+  arrivedAtMs: number[];
+  /** Index of the head in both. */
+  head: number;
+  bytes: number;
+  /** Next offset to be fetched; null before the first answer. */
+  nextOffset: bigint | null;
+  /** When last known to be caught up; -1 when the latest answer left something behind. */
+  caughtUpAtMs: number;
+  paused: boolean;
+}
+
+export class InputQueues {
+  readonly #options: Required<InputQueuesOptions>;
+  readonly #queues: Queue[];
+  readonly #byTopic: ReadonlyMap<string, Queue>;
+
+  constructor(options: InputQueuesOptions) {
+    this.#options = { recordsLow: options.recordsHigh / 2, bytesLow: options.bytesHigh / 2, ...options };
+    this.#queues = options.topics.map(emptyQueue);
+    this.#byTopic = new Map(this.#queues.map((queue) => [queue.topic, queue]));
+  }
+
+  /** Records queued, of one input or of all. */
+  records(topic?: string): number {
+    return this.#sum(topic, length);
+  }
+
+  bytes(topic?: string): number {
+    return this.#sum(topic, (queue) => queue.bytes);
+  }
+
+  nextOffset(topic: string): bigint | null {
+    return this.#queue(topic).nextOffset;
+  }
+
+  /**
+   * Adds what one answer of the broker brought for an input, perhaps nothing.
+   * @param answer.nextOffset   where the next fetch goes on
+   * @param answer.caughtUp     nothing was left to fetch at `answeredAtMs` (monotonic)
+   */
+  enqueue(
+    topic: string,
+    judged: readonly Judged[],
+    answer: { nextOffset: bigint; caughtUp: boolean; answeredAtMs: number },
+  ): void {
+    const queue = this.#queue(topic);
+    for (const one of judged) {
+      const { offset } = one.record;
+      assert(
+        queue.nextOffset === null || offset >= queue.nextOffset,
+        `offset ${offset} of ${topic} was queued when ${queue.nextOffset} was to come`,
+      );
+      queue.nextOffset = offset + 1n;
+      queue.judged.push(one);
+      queue.arrivedAtMs.push(answer.answeredAtMs);
+      queue.bytes += one.bytes;
+    }
+    assert(
+      queue.nextOffset === null || answer.nextOffset >= queue.nextOffset,
+      `${topic} goes on at ${answer.nextOffset}, before ${queue.nextOffset}`,
+    );
+    queue.nextOffset = answer.nextOffset;
+    queue.caughtUpAtMs = answer.caughtUp ? answer.answeredAtMs : -1;
+  }
+
+  /** What may be taken at `nowMs` (monotonic). Changes nothing. */
+  next(nowMs: number): Next {
+    let first: Queue | null = null;
+    for (const queue of this.#queues) {
+      if (length(queue) > 0 && (first === null || headTime(queue) < headTime(first))) first = queue;
+    }
+    if (first === null) return { kind: "idle" };
+    const { topic } = first;
+    const arrivedAtMs = first.arrivedAtMs[first.head]!;
+    const known =
+      headTime(first) === Number.NEGATIVE_INFINITY ||
+      this.#queues.every((queue) => length(queue) > 0 || queue.caughtUpAtMs >= arrivedAtMs);
+    if (known) return { kind: "take", topic, forced: false };
+    const untilMs = arrivedAtMs + this.#options.inputWaitMsMax;
+    if (nowMs >= untilMs) return { kind: "take", topic, forced: true };
+    return { kind: "wait", untilMs: Number.isFinite(untilMs) ? untilMs : null };
+  }
+
+  /** Takes the head of an input that `next` named. */
+  take(topic: string): Judged {
+    const queue = this.#queue(topic);
+    const judged = queue.judged[queue.head];
+    assert(judged !== undefined, `nothing of ${topic} is queued`);
+    queue.head += 1;
+    queue.bytes -= judged.bytes;
+    if (queue.head === queue.judged.length) drop(queue, queue.head);
+    else if (queue.head >= COMPACT_AT && queue.head * 2 >= queue.judged.length) drop(queue, queue.head);
+    return judged;
+  }
+
+  /** Nothing is queued, and every input was found empty within the last `freshMs`. */
+  caughtUp(nowMs: number, freshMs: number): boolean {
+    return this.#queues.every(
+      (queue) => length(queue) === 0 && queue.caughtUpAtMs >= 0 && queue.caughtUpAtMs >= nowMs - freshMs,
+    );
+  }
+
+  /** True once when an input has reached a high mark: the caller pauses it. */
+  pausable(topic: string): boolean {
+    const queue = this.#queue(topic);
+    if (queue.paused || (length(queue) < this.#options.recordsHigh && queue.bytes < this.#options.bytesHigh))
+      return false;
+    queue.paused = true;
+    return true;
+  }
+
+  /** True once when a paused input has come down to its low marks: the caller resumes it. */
+  resumable(topic: string): boolean {
+    const queue = this.#queue(topic);
+    if (!queue.paused || length(queue) > this.#options.recordsLow || queue.bytes > this.#options.bytesLow) return false;
+    queue.paused = false;
+    return true;
+  }
+
+  /** Forgets everything, marks included. */
+  clear(): void {
+    for (const queue of this.#queues) Object.assign(queue, emptyQueue(queue.topic));
+  }
+
+  #queue(topic: string): Queue {
+    const queue = this.#byTopic.get(topic);
+    assert(queue !== undefined, `"${topic}" is not an input`);
+    return queue;
+  }
+
+  #sum(topic: string | undefined, of: (queue: Queue) => number): number {
+    return topic === undefined ? this.#queues.reduce((sum, queue) => sum + of(queue), 0) : of(this.#queue(topic));
+  }
+}
+
+function emptyQueue(topic: string): Queue {
+  return { topic, judged: [], arrivedAtMs: [], head: 0, bytes: 0, nextOffset: null, caughtUpAtMs: -1, paused: false };
+}
+
+function length(queue: Queue): number {
+  return queue.judged.length - queue.head;
+}
+
+function headTime(queue: Queue): number {
+  return queue.judged[queue.head]!.timeMs;
+}
+
+/** Cuts the taken records off. Seldom enough that each record is moved about once. */
+function drop(queue: Queue, count: number): void {
+  queue.judged.splice(0, count);
+  queue.arrivedAtMs.splice(0, count);
+  queue.head = 0;
+}

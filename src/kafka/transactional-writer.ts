@@ -1,0 +1,374 @@
+/**
+ * Transactions of one transactional id, request by request.
+ *
+ *   fence -> ready -> publishing -> ready
+ *                          \-> failed        close, from any of them -> closed
+ *
+ * One transaction: AddPartitionsToTxn, Produce, AddOffsetsToTxn, TxnOffsetCommit, EndTxn. We send these requests ourselves
+ * instead of through kafkajs' producer, because that one repeats InitProducerId and TxnOffsetCommit by settings it does not
+ * let us choose (first after 300 ms), never repeats AddOffsetsToTxn, looks coordinators up five times a transaction, and is
+ * useless after an EndTxn that failed. docs/decisions/0001-own-fetch-loop.md.
+ *
+ * Invariants
+ *   T1  EndTxn is sent at most once a transaction, and never after an error.
+ *   T2  After any error the writer is useless and its sockets are cut, so that nothing more leaves in its name.
+ *   T3  Every request before EndTxn is idempotent (a batch keeps its sequence number), so it is repeated in place while its
+ *       failure can pass, until `publishTimeoutMs`, which is below the coordinator's own time-out.
+ *   T4  Records of a partition are written in the order given; each batch is acknowledged by all in-sync replicas before the next is sent.
+ *   T5  A transaction of offsets only is one like any other.
+ *   T6  What an earlier owner left open in a partition is aborted before the same records are written there again.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+
+import type { OutputRecord } from "../actors/record.ts";
+import { assert, LockstepError } from "../errors.ts";
+import type { KafkaClient } from "./client.ts";
+import type { Connection } from "./connection.ts";
+import { openConnection } from "./connection.ts";
+import type { PartitionBatch } from "./produce-batches.ts";
+import { batchRounds } from "./produce-batches.ts";
+import type { TopicPartitions } from "./wire.ts";
+import {
+  errorText,
+  errorType,
+  isCoordinatorMoved,
+  isFenced,
+  isPassing,
+  isRefused,
+  unavailable,
+} from "./wire-errors.ts";
+
+/** Fail-points, in the order they are passed. */
+export type PublishPoint = "kafka.begun" | "kafka.produced" | "kafka.offsets-sent" | "kafka.before-end" | "kafka.ended";
+export type PublishHook = (point: PublishPoint) => void | Promise<void>;
+export type PublishStage = "begin" | "produce" | "offsets" | "end";
+
+export interface WriterOptions {
+  readonly client: KafkaClient;
+  readonly transactionalId: string;
+  /** Group whose offsets the transactions carry. */
+  readonly groupId: string;
+  /** After so long the coordinator aborts an open transaction, default 15,000. */
+  readonly transactionTimeoutMs?: number;
+  /** Deadline of one publish, default two thirds of the transaction's. */
+  readonly publishTimeoutMs?: number;
+  /** Bytes of one batch, default 512 KiB: half of Kafka's default `max.message.bytes`. */
+  readonly maxBatchBytes?: number;
+  readonly hook?: PublishHook;
+}
+
+export interface GroupOffset {
+  readonly topic: string;
+  readonly partition: number;
+  readonly offset: bigint;
+  readonly metadata: string;
+}
+
+export interface WriterTransaction {
+  readonly records: readonly OutputRecord[];
+  /** T6: an earlier producer of this id may have written the records already. */
+  readonly again?: boolean;
+  readonly offsets: readonly GroupOffset[];
+}
+
+export interface Writer {
+  /**
+   * @throws {LockstepError} PUBLISH_FAILED outcome unknown; `details`: `fenced`, `stage`, `type`
+   * @throws {LockstepError} PUBLISH_REFUSED nothing a new writer can cure; `details.topics` are those it can be about
+   */
+  publish(transaction: WriterTransaction): Promise<void>;
+  close(): Promise<void>;
+}
+
+/**
+ * First wait of a repeated request. After a commit the next transaction meets CONCURRENT_TRANSACTIONS until the
+ * markers are written, some 5-20 ms; the broker itself answers such a request late, so a shorter wait gains nothing.
+ */
+const RETRY_FIRST_MS = 3;
+const RETRY_MAX_MS = 250;
+
+/** A topic that metadata does not know may have been made a moment ago. */
+const UNKNOWN_TOPIC_GRACE_MS = 2_000;
+
+const SEQUENCE_LIMIT = 2 ** 31;
+
+/**
+ * InitProducerId, once: aborts what a predecessor left open and fences it.
+ * @returns null while the broker completes the predecessor's transaction or loads the coordinator: try again
+ * @throws {LockstepError} KAFKA_UNAVAILABLE; PUBLISH_REFUSED when the id may not be used
+ */
+export async function fenceWriter(options: WriterOptions): Promise<Writer | null> {
+  const { client, transactionalId } = options;
+  const transactionTimeoutMs = options.transactionTimeoutMs ?? 15_000;
+  const publishTimeoutMs = options.publishTimeoutMs ?? Math.floor((transactionTimeoutMs * 2) / 3);
+  assert(
+    publishTimeoutMs < transactionTimeoutMs,
+    `a publish must end before its transaction: ${publishTimeoutMs} < ${transactionTimeoutMs} ms`,
+  );
+  const connection = openConnection(client, { requestTimeoutMs: publishTimeoutMs });
+  try {
+    const coordinator = await connection.coordinator("transaction", transactionalId);
+    const identity = await coordinator.initProducerId({ transactionalId, transactionTimeout: transactionTimeoutMs });
+    return createWriter({ ...options, publishTimeoutMs }, connection, {
+      transactionalId,
+      producerId: identity.producerId,
+      producerEpoch: identity.producerEpoch,
+    });
+  } catch (error) {
+    connection.destroy();
+    const type = errorType(error);
+    if (type === "CONCURRENT_TRANSACTIONS" || isCoordinatorMoved(error)) return null;
+    if (isRefused(error)) {
+      throw new LockstepError(
+        "PUBLISH_REFUSED",
+        `Transactional id "${transactionalId}" is refused (${errorText(error)}).`,
+        {
+          details: { transactionalId, type, topics: [] },
+          cause: error,
+        },
+      );
+    }
+    throw unavailable(`fence ${transactionalId}`, error, { transactionalId });
+  }
+}
+
+type Identity = { readonly transactionalId: string; readonly producerId: string; readonly producerEpoch: number };
+
+function createWriter(
+  options: WriterOptions & { readonly publishTimeoutMs: number },
+  connection: Connection,
+  identity: Identity,
+): Writer {
+  const { groupId, publishTimeoutMs } = options;
+  const maxBatchBytes = options.maxBatchBytes ?? 512 * 1024;
+  const hook = options.hook ?? (() => undefined);
+  /** Next sequence number by `topic/partition`. */
+  const sequences = new Map<string, number>();
+  let state: "ready" | "publishing" | "failed" | "closed" = "ready";
+
+  return {
+    async publish({ records, offsets, again = false }) {
+      assert(state === "ready", `a writer that is ${state} publishes nothing: ${identity.transactionalId}`);
+      assert(offsets.length > 0, "every transaction carries offsets");
+      state = "publishing";
+      let stage: PublishStage = "begin";
+      const endMs = performance.now() + publishTimeoutMs;
+      // Cuts whatever is under way, so that a broker which never answers cannot hold a publish beyond its deadline.
+      const deadline = setTimeout(connection.destroy, publishTimeoutMs);
+      try {
+        const rounds = batchRounds(records, maxBatchBytes);
+        if (rounds.length > 0 && again) await abortLeftovers(rounds[0]!, endMs);
+        if (rounds.length > 0) await addPartitions(rounds[0]!, endMs);
+        await hook("kafka.begun");
+        stage = "produce";
+        for (const round of rounds) await produce(round, endMs);
+        await hook("kafka.produced");
+        stage = "offsets";
+        await sendOffsets(offsets, endMs);
+        await hook("kafka.offsets-sent");
+        const coordinator = await coordinatorNow("transaction", identity.transactionalId, endMs);
+        await hook("kafka.before-end");
+        stage = "end";
+        await coordinator.endTxn({ ...identity, transactionResult: true });
+        await hook("kafka.ended");
+        state = "ready";
+      } catch (error) {
+        if (state === "publishing") state = "failed";
+        connection.destroy();
+        throw await translate(error, stage, records);
+      } finally {
+        clearTimeout(deadline);
+      }
+    },
+    async close() {
+      state = "closed";
+      connection.destroy();
+    },
+  };
+
+  /** The first round touches every partition of the transaction. */
+  async function addPartitions(round: readonly PartitionBatch[], endMs: number): Promise<void> {
+    const topics = groupByTopic(round, ({ partition }) => partition);
+    await watchTopics(round, endMs);
+    await repeat(endMs, async () => {
+      const coordinator = await connection.coordinator("transaction", identity.transactionalId);
+      await coordinator.addPartitionsToTxn({ ...identity, topics });
+    });
+  }
+
+  /**
+   * T6, by a transaction that writes nothing and aborts. InitProducerId has had Kafka abort what was open, but Kafka 4.3 passes
+   * over a partition that has no leader at that moment, as while its only broker comes back; the next commit of this id
+   * would then make visible what stands there (seen when the only broker was killed and came back, docs/protocol.md, B2).
+   */
+  async function abortLeftovers(round: readonly PartitionBatch[], endMs: number): Promise<void> {
+    await addPartitions(round, endMs);
+    const coordinator = await coordinatorNow("transaction", identity.transactionalId, endMs);
+    await coordinator.endTxn({ ...identity, transactionResult: false });
+  }
+
+  async function watchTopics(round: readonly PartitionBatch[], endMs: number): Promise<void> {
+    const topics = [...new Set(round.map(({ topic }) => topic))];
+    await repeat(endMs, async () => {
+      await connection.watch(topics);
+      for (const { topic, partition } of round) {
+        if (connection.leader(topic, partition) === null) throw unknownPartition(topic, partition);
+      }
+    });
+  }
+
+  /** Each leader gets its batches in one request; a request that fails is repeated whole, with the same sequence numbers. */
+  async function produce(round: readonly PartitionBatch[], endMs: number): Promise<void> {
+    const numbered = round.map((batch) => ({ ...batch, firstSequence: takeSequence(batch) }));
+    let missing = numbered;
+    await repeat(endMs, async () => {
+      const byLeader = new Map<number, typeof numbered>();
+      for (const batch of missing) {
+        const nodeId = connection.leader(batch.topic, batch.partition);
+        if (nodeId === null) throw unknownPartition(batch.topic, batch.partition);
+        byLeader.set(nodeId, [...(byLeader.get(nodeId) ?? []), batch]);
+      }
+      const results = await Promise.allSettled(
+        [...byLeader].map(([nodeId, batches]) => produceTo(nodeId, batches, endMs)),
+      );
+      const written = new Set(results.flatMap((result) => (result.status === "fulfilled" ? result.value : [])));
+      missing = missing.filter((batch) => !written.has(batch));
+      const failed = results.find((result) => result.status === "rejected");
+      if (failed !== undefined) throw failed.reason;
+    });
+  }
+
+  async function produceTo<B extends PartitionBatch & { firstSequence: number }>(
+    nodeId: number,
+    batches: readonly B[],
+    endMs: number,
+  ): Promise<readonly B[]> {
+    const broker = await connection.broker(nodeId);
+    await broker.produce({
+      ...identity,
+      acks: -1,
+      timeout: Math.max(1, Math.floor(endMs - performance.now())),
+      topicData: groupByTopic(batches, ({ partition, firstSequence, messages }) => ({
+        partition,
+        firstSequence,
+        messages,
+      })),
+    });
+    return batches;
+  }
+
+  function takeSequence({ topic, partition, messages }: PartitionBatch): number {
+    const key = `${topic}/${partition}`;
+    const first = sequences.get(key) ?? 0;
+    sequences.set(key, (first + messages.length) % SEQUENCE_LIMIT);
+    return first;
+  }
+
+  async function sendOffsets(offsets: readonly GroupOffset[], endMs: number): Promise<void> {
+    await repeat(endMs, async () => {
+      const coordinator = await connection.coordinator("transaction", identity.transactionalId);
+      await coordinator.addOffsetsToTxn({ ...identity, groupId });
+    });
+    const topics = groupByTopic(offsets, ({ partition, offset, metadata }) => ({
+      partition,
+      offset: offset.toString(),
+      metadata,
+    }));
+    await repeat(endMs, async () => {
+      const coordinator = await connection.coordinator("group", groupId);
+      await coordinator.txnOffsetCommit({ ...identity, groupId, topics });
+    });
+  }
+
+  async function coordinatorNow(kind: "transaction", key: string, endMs: number) {
+    return repeat(endMs, () => connection.coordinator(kind, key));
+  }
+
+  /** Repeats an idempotent request while its failure can pass and the deadline is not over. */
+  async function repeat<T>(endMs: number, request: () => Promise<T>): Promise<T> {
+    const graceEndMs = performance.now() + UNKNOWN_TOPIC_GRACE_MS;
+    for (let waitMs = RETRY_FIRST_MS; ; waitMs = Math.min(waitMs * 2, RETRY_MAX_MS)) {
+      try {
+        return await request();
+      } catch (error) {
+        const type = errorType(error);
+        const limitMs = type === "UNKNOWN_TOPIC_OR_PARTITION" ? Math.min(graceEndMs, endMs) : endMs;
+        if (!isPassing(error) || connection.destroyed || performance.now() + waitMs > limitMs) throw error;
+        await sleep(waitMs);
+        if (type === "CONCURRENT_TRANSACTIONS") continue;
+        connection.forgetCoordinators();
+        // A refresh that fails shows in the next try, with its cause.
+        await connection.refresh().catch(() => undefined);
+      }
+    }
+  }
+
+  async function translate(
+    error: unknown,
+    stage: PublishStage,
+    records: readonly OutputRecord[],
+  ): Promise<LockstepError> {
+    const type = errorType(error);
+    const fenced = isFenced(error);
+    const topics = [...new Set(records.map(({ topic }) => topic))];
+    const details = { transactionalId: identity.transactionalId, stage, type, fenced };
+    // An EndTxn may have been executed whatever came back, so its failure is never "refused".
+    if (isRefused(error) && stage !== "end") {
+      const named = (error as { topic?: unknown }).topic;
+      const about = typeof named === "string" ? [named] : await faultyTopics(type, topics);
+      return new LockstepError(
+        "PUBLISH_REFUSED",
+        `Kafka refuses what "${identity.transactionalId}" publishes to ${about.join(" or ") || "its group's offsets"} (${errorText(error)}).`,
+        { details: { ...details, topics: about }, cause: error },
+      );
+    }
+    const why = fenced ? "another owner has fenced this writer" : errorText(error);
+    return new LockstepError(
+      "PUBLISH_FAILED",
+      `The transaction of "${identity.transactionalId}" failed at "${stage}": ${why}.`,
+      {
+        details,
+        cause: error,
+      },
+    );
+  }
+
+  /** kafkajs' errors do not name the topic, so where metadata can tell it is asked, topic by topic. */
+  async function faultyTopics(type: string, topics: string[]): Promise<string[]> {
+    if (topics.length < 2 || (type !== "UNKNOWN_TOPIC_OR_PARTITION" && type !== "TOPIC_AUTHORIZATION_FAILED"))
+      return topics;
+    const faulty: string[] = [];
+    for (const topic of topics) {
+      const probe = openConnection(options.client);
+      try {
+        await probe.watch([topic]);
+      } catch (error) {
+        if (errorType(error) === type) faulty.push(topic);
+      } finally {
+        probe.destroy();
+      }
+    }
+    return faulty.length > 0 ? faulty : topics;
+  }
+}
+
+function groupByTopic<T extends { readonly topic: string }, P>(
+  items: readonly T[],
+  toPartition: (item: T) => P,
+): TopicPartitions<P>[] {
+  const byTopic = new Map<string, P[]>();
+  for (const item of items) {
+    const partitions = byTopic.get(item.topic) ?? [];
+    byTopic.set(item.topic, partitions);
+    partitions.push(toPartition(item));
+  }
+  return [...byTopic].map(([topic, partitions]) => ({ topic, partitions }));
+}
+
+/** In kafkajs' shape, so that it counts as a failure that can pass until the grace is over, and as refused then. */
+function unknownPartition(topic: string, partition: number): Error {
+  return Object.assign(new Error(`${topic} has no partition ${partition}, or it has no leader`), {
+    type: "UNKNOWN_TOPIC_OR_PARTITION",
+    topic,
+  });
+}

@@ -1,0 +1,99 @@
+/**
+ * What we use of kafkajs' `Cluster` and `Broker`, beyond what its type declarations say.
+ *
+ * `Broker` has one method per Kafka request, which picks the greatest version that both sides know, encodes, waits and
+ * decodes, and throws the first error that stands in the answer. kafkajs 2.2.4, src/broker/index.js and src/cluster/index.js.
+ */
+import type { Cluster, CompressionTypes, Message, PartitionMetadata } from "kafkajs";
+
+export interface WireRecord {
+  readonly offset: string;
+  readonly timestamp: string;
+  readonly key: Buffer | null;
+  readonly value: Buffer | null;
+  readonly headers: Readonly<Record<string, unknown>>;
+  readonly isControlRecord: boolean;
+  readonly batchContext: {
+    readonly firstOffset: string;
+    readonly lastOffsetDelta: number;
+    readonly producerId: string;
+    readonly inTransaction: boolean;
+  };
+}
+
+export interface AbortedTransaction {
+  readonly producerId: string;
+  readonly firstOffset: string;
+}
+
+export interface WirePartition {
+  readonly partition: number;
+  readonly highWatermark: string;
+  readonly lastStableOffset: string;
+  readonly abortedTransactions: readonly AbortedTransaction[];
+  readonly messages: readonly WireRecord[];
+}
+
+export interface TopicPartitions<P> {
+  readonly topic: string;
+  readonly partitions: P[];
+}
+
+interface ProducerIdentity {
+  readonly transactionalId: string;
+  readonly producerId: string;
+  readonly producerEpoch: number;
+}
+
+export interface WireBroker {
+  fetch(request: {
+    maxWaitTime: number;
+    minBytes: number;
+    maxBytes: number;
+    isolationLevel: number;
+    topics: TopicPartitions<{ partition: number; fetchOffset: string; maxBytes: number }>[];
+  }): Promise<{ responses: { topicName: string; partitions: WirePartition[] }[] }>;
+
+  initProducerId(request: {
+    transactionalId: string;
+    transactionTimeout: number;
+  }): Promise<{ producerId: string; producerEpoch: number }>;
+  addPartitionsToTxn(request: ProducerIdentity & { topics: TopicPartitions<number>[] }): Promise<unknown>;
+  produce(
+    request: ProducerIdentity & {
+      acks: number;
+      timeout: number;
+      compression?: CompressionTypes;
+      topicData: TopicPartitions<{ partition: number; firstSequence: number; messages: Message[] }>[];
+    },
+  ): Promise<unknown>;
+  addOffsetsToTxn(request: ProducerIdentity & { groupId: string }): Promise<unknown>;
+  txnOffsetCommit(
+    request: ProducerIdentity & {
+      groupId: string;
+      topics: TopicPartitions<{ partition: number; offset: string; metadata: string }>[];
+    },
+  ): Promise<unknown>;
+  endTxn(request: ProducerIdentity & { transactionResult: boolean }): Promise<unknown>;
+
+  offsetFetch(request: { groupId: string; topics: TopicPartitions<{ partition: number }>[] }): Promise<{
+    responses: TopicPartitions<{ partition: number; offset: string; metadata: string | null }>[];
+  }>;
+  findGroupCoordinator(request: {
+    groupId: string;
+    coordinatorType: number;
+  }): Promise<{ coordinator: { nodeId: number } }>;
+  leaveGroup(request: { groupId: string; memberId: string }): Promise<unknown>;
+  apiVersions(): Promise<Record<number, { minVersion: number; maxVersion: number }>>;
+}
+
+export interface WireCluster extends Omit<Cluster, "findBroker" | "getNodeIds"> {
+  getNodeIds(): string[];
+  findBroker(node: { nodeId: string | number }): Promise<WireBroker>;
+  findTopicPartitionMetadata(topic: string): PartitionMetadata[];
+}
+
+export const READ_COMMITTED = 1;
+
+export const COORDINATOR = { group: 0, transaction: 1 } as const;
+export type CoordinatorKind = keyof typeof COORDINATOR;

@@ -1,0 +1,292 @@
+/**
+ * One commit of a shard: fold what was taken, make it durable in Postgres, publish it to Kafka.
+ *
+ *   1. Fold      step the items in the model; output is data
+ *   2. Postgres  ONE transaction: shard row (guarded), journal, redo, rows. This is the commit point
+ *   3. Kafka     ONE transaction, always: redo, then the positions of ALL inputs with `<instance>/<seq>/<token>`
+ *
+ * Invariants
+ *   I1  seq rises by one per commit, and runs tile the offsets of each input.
+ *   I3  Redo of a commit stands in Postgres until Kafka is known to have it.
+ *   I5  Records of a commit are published in the order of the fold, ids unique.
+ *   C-refused  A row that Postgres refuses changes nothing: the batch is undone and taken again in halves, and a single guilty
+ *              record or timer is set aside by verdict.
+ */
+
+import { extendChecksum } from "../actors/crc32c.ts";
+import type { CommitEffects, Origin } from "../actors/effects.ts";
+import type { Journal, JournalEntry, Run, Verdict } from "../actors/journal.ts";
+import type { Judged } from "../actors/judge.ts";
+import type { Ownership, TransactionalWriter } from "../actors/ports.ts";
+import type { OutputRecord, Positions } from "../actors/record.ts";
+import { encodeRedo } from "../actors/redo-codec.ts";
+import type { ShardModel } from "../actors/shard-model.ts";
+import { assert, hasCode, isLockstepError, type LockstepError } from "../errors.ts";
+import type { ShardContext } from "./shard-context.ts";
+
+/** One thing taken: a record of an input, or a tick of stream time. */
+export type Item =
+  | { readonly kind: "record"; readonly judged: Judged }
+  | { readonly kind: "tick"; readonly streamTimeMs: number; readonly timersMax: number };
+
+/** Where a running shard stands. Changed by `commitItems` alone. */
+export interface Standing {
+  readonly ownership: Ownership;
+  readonly writer: TransactionalWriter;
+  readonly model: ShardModel;
+  /** P of the model and of Postgres. */
+  seq: number;
+  /** c: greatest seq that Kafka is known to have. */
+  confirmed: number;
+  /** Confirmed as Postgres knows it. */
+  confirmedStored: number;
+  positions: Positions;
+  /** A fold whose commit has an unknown outcome: the model stands at seq + 1, undoable. */
+  pending: boolean;
+}
+
+/**
+ * Commits the items, in order: in one commit, or in several where the output of one would grow too large or Postgres refuses a row.
+ * @throws {LockstepError} STORE_UNAVAILABLE what was not committed took no effect and may be taken again: `rest` says what that is.
+ *   COMMIT_UNKNOWN, PUBLISH_FAILED: acquire again. Others: as ports.ts.
+ */
+export async function commitItems(context: ShardContext, standing: Standing, items: readonly Item[]): Promise<void> {
+  await commitAll(context, standing, items, []);
+}
+
+/** Those of the items that no commit has taken yet. A tick that was repeated finds no timer due. */
+export function rest(standing: Standing, items: readonly Item[]): readonly Item[] {
+  return items.filter(
+    (item) => item.kind === "tick" || item.judged.record.offset >= standing.positions[item.judged.record.topic]!,
+  );
+}
+
+/** Commits the first of the items, as many as one commit may take. @returns how many */
+async function commitSome(
+  context: ShardContext,
+  standing: Standing,
+  items: readonly Item[],
+  verdicts: readonly Verdict[],
+): Promise<number> {
+  const { model } = standing;
+  await context.hook("fold.before");
+  const foldStart = context.clock.monotonicMs();
+  model.begin();
+  const { entries, count } = fold(context, model, items, verdicts);
+  const effects = model.finish();
+  const journal: Journal = { entries, verdicts: [...verdicts, ...effects.verdicts] };
+  standing.pending = true;
+  await context.hook("fold.after");
+  const postgresStart = context.clock.monotonicMs();
+
+  const seq = standing.seq + 1;
+  const positions = advance(standing.positions, journal.entries);
+  const outputs = withSource(effects, { instance: context.instance, shard: context.shard, seq });
+  const taken = entries.reduce((n, entry) => n + (entry.kind === "run" ? entry.count : 0), 0);
+  try {
+    await context.store.commit({
+      ownership: standing.ownership,
+      seq,
+      positions,
+      streamTimeMs: model.streamTimeMs,
+      code: context.code,
+      journal,
+      taken,
+      digest: effects.digest,
+      redo: encodeRedo(outputs),
+      rows: effects.rows,
+      ids: effects.ids,
+      confirmed: standing.confirmed,
+    });
+  } catch (error) {
+    if (isLockstepError(error) && (hasCode(error, "ROW_REFUSED") || hasCode(error, "STORE_UNAVAILABLE"))) {
+      model.discard(); // nothing was written
+      standing.pending = false;
+      if (hasCode(error, "ROW_REFUSED")) {
+        await commitInHalves(context, standing, items.slice(0, count), verdicts, { error, effects });
+        return count;
+      }
+    }
+    throw error;
+  }
+  model.accept();
+  standing.pending = false;
+  standing.seq = seq;
+  standing.positions = positions;
+  standing.confirmedStored = Math.max(standing.confirmedStored, standing.confirmed);
+  const kafkaStart = context.clock.monotonicMs();
+
+  await standing.writer.publish({
+    records: outputs,
+    positions,
+    metadata: { instance: context.instance, seq, token: standing.ownership.token },
+  });
+  standing.confirmed = seq;
+  const end = context.clock.monotonicMs();
+  context.log.committed({
+    seq,
+    records: taken,
+    published: outputs.length,
+    rows: effects.rows.length,
+    foldMs: postgresStart - foldStart,
+    postgresMs: kafkaStart - postgresStart,
+    kafkaMs: end - kafkaStart,
+  });
+  await context.hook("commit.done");
+  return count;
+}
+
+/**
+ * Steps the items, until they are done or the output is as much as one commit may publish, and writes down what was taken. A tick
+ * is journaled with the stream time that it reached.
+ */
+function fold(
+  context: ShardContext,
+  model: ShardModel,
+  items: readonly Item[],
+  verdicts: readonly Verdict[],
+): { entries: JournalEntry[]; count: number } {
+  const { outputBytesMax, outputRecordsMax } = context.settings;
+  const entries: JournalEntry[] = [];
+  let count = 0;
+  const timerVerdicts = verdicts.filter((v) => v.kind === "timer");
+  let run: { -readonly [K in keyof Run]: Run[K] } | null = null;
+  for (const item of items) {
+    if (count > 0 && (model.outputBytes >= outputBytesMax || model.outputRecords >= outputRecordsMax)) break;
+    count += 1;
+    if (item.kind === "tick") {
+      run = null;
+      entries.push({
+        kind: "tick",
+        ...model.takeTick(item.streamTimeMs, { timersMax: item.timersMax, verdicts: timerVerdicts }),
+      });
+      continue;
+    }
+    const { record } = item.judged;
+    const verdict = verdicts.find((v) => v.kind === "record" && v.topic === record.topic && v.offset === record.offset);
+    model.takeRecord(item.judged, verdict);
+    if (run === null || run.topic !== record.topic) {
+      run = { kind: "run", topic: record.topic, first: record.offset, next: record.offset, count: 0, crc: 0 };
+      entries.push(run);
+    }
+    assert(record.offset >= run.next, `offset ${record.offset} of ${record.topic} was taken after ${run.next}`);
+    run.next = record.offset + 1n;
+    run.count += 1;
+    run.crc = extendChecksum(run.crc, record);
+  }
+  return { entries, count };
+}
+
+function advance(positions: Positions, entries: readonly JournalEntry[]): Positions {
+  const next: Record<string, bigint> = { ...positions };
+  for (const entry of entries) {
+    if (entry.kind !== "run") continue;
+    assert(
+      entry.first >= next[entry.topic]!,
+      `run of ${entry.topic} begins at ${entry.first}, below the position ${next[entry.topic]}`,
+    );
+    next[entry.topic] = entry.next;
+  }
+  return next;
+}
+
+function withSource(effects: CommitEffects, source: { instance: string; shard: number; seq: number }): OutputRecord[] {
+  const prefix = `${source.instance}/${source.shard}/${source.seq}/`;
+  const ids = new Set<string>();
+  return effects.publishes.map((published, ordinal) => {
+    assert(!ids.has(published.id), `id ${published.id} is published twice in commit ${source.seq}`);
+    ids.add(published.id);
+    const { topic, partition, key, value, timestampMs } = published;
+    return {
+      topic,
+      partition,
+      key,
+      value,
+      timestampMs,
+      headers: [...published.headers, ["lockstep-source", Buffer.from(prefix + ordinal)]],
+    };
+  });
+}
+
+// ------------------------------------------------------------------------------------------------- a row that Postgres refuses
+
+async function commitInHalves(
+  context: ShardContext,
+  standing: Standing,
+  items: readonly Item[],
+  verdicts: readonly Verdict[],
+  refusal: { error: LockstepError; effects: CommitEffects },
+): Promise<void> {
+  const { error, effects } = refusal;
+  context.log.rowRefused({
+    seq: standing.seq + 1,
+    items: items.length,
+    sqlstate: error.details["sqlstate"],
+    message: error.message,
+  });
+  if (items.length > 1) {
+    const middle = items.length >> 1;
+    await commitAll(context, standing, items.slice(0, middle), verdicts);
+    await commitAll(context, standing, items.slice(middle), verdicts);
+    return;
+  }
+  const item = items[0];
+  assert(item !== undefined, "Postgres refused a row of a commit that took nothing");
+  const timers = effects.origins.filter(
+    (origin): origin is Extract<Origin, { kind: "timer" }> => origin.kind === "timer",
+  );
+  if (timers.length > (item.kind === "tick" ? 1 : 0)) {
+    // Each timer fired becomes a tick of its own, so that only the guilty one is set aside.
+    for (const timer of timers)
+      await commitAll(context, standing, [{ kind: "tick", streamTimeMs: timer.dueMs, timersMax: 1 }], verdicts);
+    if (item.kind === "record") await commitAll(context, standing, items, verdicts);
+    return;
+  }
+  const reason = {
+    code: "ROW_REFUSED",
+    message: `${error.details["sqlstate"] ?? ""} ${error.message}`.trim().slice(0, 500),
+  };
+  const verdict = verdictOn(item, timers[0], reason);
+  assert(
+    !verdicts.some((v) => sameTarget(v, verdict)),
+    "Postgres refused a row of a record or timer that was already set aside",
+  );
+  context.log.verdict({
+    verdict: verdict.kind === "record" ? { ...verdict, offset: String(verdict.offset) } : verdict,
+  });
+  await commitAll(context, standing, items, [...verdicts, verdict]);
+}
+
+async function commitAll(
+  context: ShardContext,
+  standing: Standing,
+  items: readonly Item[],
+  verdicts: readonly Verdict[],
+): Promise<void> {
+  for (let done = 0; done < items.length; ) done += await commitSome(context, standing, items.slice(done), verdicts);
+}
+
+function verdictOn(
+  item: Item,
+  timer: Extract<Origin, { kind: "timer" }> | undefined,
+  reason: { code: string; message: string },
+): Verdict {
+  if (item.kind === "record") {
+    const { topic, offset } = item.judged.record;
+    return { kind: "record", topic, offset, ...reason };
+  }
+  assert(timer !== undefined, "Postgres refused a row of a tick that fired no timer");
+  const { actorType, key, timerId, dueMs } = timer;
+  return { kind: "timer", actorType, key, timerId, dueMs, ...reason };
+}
+
+function sameTarget(a: Verdict, b: Verdict): boolean {
+  if (a.kind === "record") return b.kind === "record" && a.topic === b.topic && a.offset === b.offset;
+  return (
+    b.kind === "timer" &&
+    a.actorType === b.actorType &&
+    a.key === b.key &&
+    a.timerId === b.timerId &&
+    a.dueMs === b.dueMs
+  );
+}

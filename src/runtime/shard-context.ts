@@ -1,0 +1,59 @@
+/**
+ * What every phase of one shard's life shares: the app, the ports, the clock, and the settings that bound it.
+ */
+import type { App } from "../actors/app.ts";
+import type { Fetcher, PublisherPort, RangeReader, ShardStore } from "../actors/ports.ts";
+import type { ModelOptions } from "../actors/shard-model.ts";
+import type { Clock, IdSource } from "../clock.ts";
+import type { Hook } from "./failpoints.ts";
+import type { LifeLog } from "./life-log.ts";
+
+/** Settings of the commit loop; defaults, ranges and reasons stand in src/config.ts. */
+export interface ShardSettings {
+  readonly handoverMs: number;
+  readonly batchRecordsMax: number;
+  readonly batchBytesMax: number;
+  readonly inputWaitMsMax: number;
+  readonly idleMs: number;
+  readonly confirmIdleMs: number;
+  readonly ownerCheckMs: number;
+  readonly snapshotCommits: number;
+  readonly snapshotRecords: number;
+  readonly snapshotMs: number;
+  readonly journalKeepMs: number;
+  readonly queueRecordsHigh: number;
+  readonly queueBytesHigh: number;
+  readonly timersPerCommit: number;
+  /** Output of one commit, at most, beyond which the batch ends early: it must be published well within the transaction's time. */
+  readonly outputBytesMax: number;
+  readonly outputRecordsMax: number;
+}
+
+export interface ShardContext {
+  readonly app: App;
+  readonly shard: number;
+  /** Recorded number of shards: partitions of every input. */
+  readonly shardCount: number;
+  /** Id of the instance (a UUID). */
+  readonly instance: string;
+  /** `host/pid/worker`. */
+  readonly owner: string;
+  /** Digest of app definition, machines and schemas. */
+  readonly code: string;
+  readonly transactionalId: string;
+  readonly store: ShardStore;
+  readonly publisher: PublisherPort;
+  readonly fetcher: Fetcher;
+  readonly openReader: () => RangeReader;
+  readonly model: ModelOptions;
+  readonly clock: Clock;
+  readonly ids: IdSource;
+  readonly log: LifeLog;
+  readonly hook: Hook;
+  readonly settings: ShardSettings;
+}
+
+/** Input topics in order of definition. */
+export function inputTopics(context: ShardContext): string[] {
+  return context.app.inputs.map((definition) => definition.topic);
+}

@@ -1,0 +1,358 @@
+/**
+ * One shard in the hands of one worker, from assignment to release.
+ *
+ *   idle -> acquiring -> restoring -> running -> draining -> released
+ *             ^  ^          |            |
+ *             |  +-- again -+------------+     outcome unknown, or fenced while the token is ours
+ *             +----- lost --+------------+     after two heartbeats or joins answered since
+ *                    halted <-- any of them    until it is revoked
+ *
+ * Only `#enter` changes the state, and it asserts the transition.
+ *
+ * Invariants
+ *   H1  After `revoke()` resolves nothing of this shard is written any more.
+ *   H2  A lost shard drops its queues, actors and producer, and is acquired again only after the coordinator has answered
+ *       twice since (a heartbeat under way when it was lost proves nothing), with back-off.
+ *   H3  After a drain k = P = c = S.
+ */
+
+import { judge } from "../actors/judge.ts";
+import type { FetchSink } from "../actors/ports.ts";
+import { InputQueues } from "../actors/take.ts";
+import { assert, hasCode, isLockstepError, LockstepError } from "../errors.ts";
+import { type Acquired, type AcquireMode, acquire } from "./acquire.ts";
+import type { Standing } from "./commit.ts";
+import { type Memory, restore } from "./restore.ts";
+import { createWake, type RunLoop, runLoop } from "./run-loop.ts";
+import { inputTopics, type ShardContext } from "./shard-context.ts";
+import { Snapshotter } from "./snapshotter.ts";
+
+const BACKOFF_MS_MIN = 50;
+const BACKOFF_MS_MAX = 5_000;
+/** Who has run for so long starts from the shortest back-off again. */
+const STEADY_MS = 10_000;
+
+export type ShardState = "idle" | "acquiring" | "restoring" | "running" | "draining" | "lost" | "halted" | "released";
+
+const TRANSITIONS: Readonly<Record<ShardState, readonly ShardState[]>> = {
+  idle: ["acquiring", "released"],
+  acquiring: ["acquiring", "restoring", "lost", "halted", "released"],
+  restoring: ["running", "acquiring", "lost", "halted", "released"],
+  running: ["draining", "acquiring", "lost", "halted", "released"],
+  draining: ["released", "halted"],
+  lost: ["acquiring", "released"],
+  halted: ["released"],
+  released: [],
+};
+
+export interface ShardOptions {
+  readonly context: ShardContext;
+  /** Heartbeats and joins that the coordinator has answered so far. */
+  readonly answered: () => number;
+}
+
+export class Shard {
+  readonly #context: ShardContext;
+  readonly #answered: () => number;
+  readonly #abort = new AbortController();
+  readonly #wake = createWake();
+  readonly #life: Promise<boolean>;
+  #state: ShardState = "idle";
+  #memory: Memory | null = null;
+  #broken: LockstepError | null = null;
+  #runningSinceMs: number | null = null;
+  /** An F1 of ours stands in the row, and was neither released nor replaced. */
+  #owing = false;
+  #why = "";
+
+  constructor({ context, answered }: ShardOptions) {
+    this.#context = context;
+    this.#answered = answered;
+    this.#life = this.#live().catch((error: unknown) => {
+      this.#state = "halted";
+      context.log.halted(asLockstep(error));
+      return false;
+    });
+  }
+
+  get state(): ShardState {
+    return this.#state;
+  }
+
+  /**
+   * Drains, leaves a snapshot and gives the shard up. Never rejects.
+   * @returns true when nothing of ours was left to be taken over: drained, never held, or another owner's
+   */
+  async revoke(why: string): Promise<boolean> {
+    this.#why ||= why;
+    this.#abort.abort();
+    this.#wake.ring();
+    return this.#life;
+  }
+
+  async #live(): Promise<boolean> {
+    let mode: AcquireMode = { kind: "assigned" };
+    let backoffMs = BACKOFF_MS_MIN;
+    let why = "assigned";
+    while (!this.#abort.signal.aborted) {
+      let acquired: Acquired | null = null;
+      try {
+        this.#enter("acquiring");
+        this.#context.log.acquiring(why);
+        acquired = await acquire(this.#context, mode, {
+          signal: this.#abort.signal,
+          onToken: (token, replaced) => {
+            mode = { kind: "again", token };
+            this.#owing = true;
+            // Ours for ours: nobody can have committed between the two tokens, so the memory passes on to the new one.
+            if (this.#memory?.token === replaced) this.#memory = { ...this.#memory, token };
+          },
+        });
+        if (acquired) {
+          if (await this.#hold(acquired)) this.#owing = false;
+          break;
+        }
+        if (this.#abort.signal.aborted) break;
+        await this.#lose(null, backoffMs);
+        mode = { kind: "assigned" };
+        why = "assigned still, after it was lost";
+      } catch (error) {
+        await this.#close(acquired); // before any wait: a lost or halted shard holds no producer
+        if (this.#abort.signal.aborted && acquired === null) break;
+        if (this.#ranMs() > STEADY_MS) backoffMs = BACKOFF_MS_MIN;
+        this.#runningSinceMs = null;
+        const next = await this.#afterError(error, mode, backoffMs);
+        if (next === null) break;
+        mode = next;
+        why = isLockstepError(error) ? error.code : String(error);
+      } finally {
+        await this.#close(acquired);
+      }
+      backoffMs = Math.min(backoffMs * 2, BACKOFF_MS_MAX);
+    }
+    if (this.#state !== "released") this.#enter("released");
+    return !this.#owing;
+  }
+
+  /** Idempotent. */
+  async #close(acquired: Acquired | null): Promise<void> {
+    await acquired?.writer.close().catch((error: unknown) => this.#context.log.notClosed(error));
+  }
+
+  /** What an error means for the shard. @returns how to acquire next, or null when the life ends */
+  async #afterError(error: unknown, mode: AcquireMode, backoffMs: number): Promise<AcquireMode | null> {
+    const { log, clock } = this.#context;
+    const failure = asLockstep(error);
+    switch (failure.remedy) {
+      case "surrender":
+        await this.#lose(failure, backoffMs);
+        return { kind: "assigned" };
+      case "restore":
+        if (failure.details["fenced"] === true) log.fenced(failure);
+        else log.restoring(failure);
+        // At once the first time; with back-off when it comes again and again.
+        if (backoffMs > BACKOFF_MS_MIN) await clock.sleep(backoffMs, this.#abort.signal);
+        return mode;
+      case "retry":
+        log.retrying(failure, backoffMs);
+        await clock.sleep(backoffMs, this.#abort.signal);
+        return mode;
+      default:
+        if (mode.kind === "again" && !(await this.#stillOurs(mode.token))) {
+          await this.#lose(failure, backoffMs);
+          return { kind: "assigned" };
+        }
+        this.#memory = null;
+        this.#enter("halted");
+        log.halted(failure);
+        await new Promise<void>((resolve) => {
+          if (this.#abort.signal.aborted) resolve();
+          else this.#abort.signal.addEventListener("abort", () => resolve(), { once: true });
+        });
+        return null;
+    }
+  }
+
+  /** Before any halt: what looks wrong to an owner that was replaced meanwhile is not wrong. */
+  async #stillOurs(token: string): Promise<boolean> {
+    let retryMs = BACKOFF_MS_MIN;
+    while (!this.#abort.signal.aborted) {
+      try {
+        return (await this.#context.store.readShard(this.#context.shard)).token === token;
+      } catch (error) {
+        if (!isLockstepError(error) || error.remedy !== "retry") throw error;
+        this.#context.log.retrying(error, retryMs);
+        await this.#context.clock.sleep(retryMs, this.#abort.signal);
+        retryMs = Math.min(retryMs * 2, BACKOFF_MS_MAX);
+      }
+    }
+    return true;
+  }
+
+  /** How long the shard has been running, ms; 0 when it is not. */
+  #ranMs(): number {
+    return this.#runningSinceMs === null ? 0 : this.#context.clock.monotonicMs() - this.#runningSinceMs;
+  }
+
+  async #lose(error: LockstepError | null, backoffMs: number): Promise<void> {
+    this.#memory = null;
+    this.#owing = false;
+    this.#enter("lost");
+    this.#context.log.lost(error);
+    const answered = this.#answered();
+    await this.#context.clock.sleep(backoffMs, this.#abort.signal);
+    while (!this.#abort.signal.aborted && this.#answered() < answered + 2)
+      await this.#context.clock.sleep(50, this.#abort.signal); // H2
+  }
+
+  /** Restore, run, drain. Every end but a release is an error. @returns whether all was drained */
+  async #hold(acquired: Acquired): Promise<boolean> {
+    const context = this.#context;
+    const { log, fetcher, shard, clock } = context;
+    const startMs = clock.monotonicMs();
+    this.#enter("restoring");
+    this.#runningSinceMs = null;
+    const restored = await restore(context, acquired, this.#memory, this.#abort.signal);
+    this.#memory = null;
+    const { row, ownership, writer } = acquired;
+    const standing: Standing | null = restored && {
+      ownership,
+      writer,
+      model: restored.model,
+      seq: row.seq,
+      confirmed: row.seq, // reconcile left Kafka with all of it
+      confirmedStored: row.confirmed,
+      positions: row.positions,
+      pending: false,
+    };
+    if (!restored || !standing) {
+      await context.store.release(ownership, row.seq);
+      return true;
+    }
+    await context.hook("acquire.done");
+    const queues = new InputQueues({
+      topics: inputTopics(context),
+      inputWaitMsMax: context.settings.inputWaitMsMax,
+      recordsHigh: context.settings.queueRecordsHigh,
+      bytesHigh: context.settings.queueBytesHigh,
+    });
+    const snapshotter = new Snapshotter(context, {
+      seq: row.snapshotSeq,
+      rowSeq: row.seq,
+      wasReplayed: !restored.reused && restored.snapshotSeq < row.seq,
+    });
+    this.#broken = null;
+    fetcher.open(shard, standing.positions, this.#sink(queues));
+    this.#enter("running");
+    log.running({
+      epoch: ownership.epoch,
+      seq: row.seq,
+      replayed: restored.replayed,
+      reused: restored.reused,
+      ms: Math.round(clock.monotonicMs() - startMs),
+    });
+    this.#runningSinceMs = clock.monotonicMs();
+    const loop: RunLoop = {
+      queues,
+      wake: this.#wake,
+      signal: this.#abort.signal,
+      snapshotter,
+      broken: () => this.#broken,
+    };
+    try {
+      await runLoop(context, standing, loop);
+    } catch (error) {
+      // The memory outlives an outcome that is not known: acquire tells whether it is still the row's.
+      if (isLockstepError(error) && error.remedy === "restore") {
+        this.#memory = { model: standing.model, token: ownership.token, seq: standing.seq, pending: standing.pending };
+      }
+      throw error;
+    } finally {
+      fetcher.close(shard);
+      queues.clear();
+      await snapshotter.settle();
+    }
+    return this.#drain(standing, snapshotter);
+  }
+
+  async #drain(standing: Standing, snapshotter: Snapshotter): Promise<boolean> {
+    const { log, store, hook } = this.#context;
+    this.#enter("draining");
+    log.draining(this.#why);
+    try {
+      await hook("release.start");
+      await snapshotter.finish(standing);
+      if (standing.confirmedStored < standing.confirmed)
+        await store.confirm(standing.ownership, standing.seq, standing.confirmed);
+      assert(
+        snapshotter.seq === standing.seq && standing.confirmed === standing.seq,
+        `after a drain k = P = c = S, but S = ${snapshotter.seq}, c = ${standing.confirmed}, P = ${standing.seq}`,
+      );
+      await store.release(standing.ownership, standing.seq);
+      log.released({ seq: standing.seq, drained: true });
+      return true;
+    } catch (error) {
+      // Not drained is safe: the next owner waits handoverMs, replays the journal and publishes what is missing.
+      if (hasCode(error, "SHARD_LOST")) log.lost(error as LockstepError);
+      else log.notDrained(asLockstep(error));
+      log.released({ seq: standing.seq, drained: false });
+      return hasCode(error, "SHARD_LOST");
+    }
+  }
+
+  #sink(queues: InputQueues): FetchSink {
+    const { app, shard, fetcher } = this.#context;
+    const definitions = new Map(app.inputs.map((definition) => [definition.topic, definition]));
+    return {
+      onFetched: ({ topic, records, nextOffset, caughtUp, answeredAtMs }) => {
+        const definition = definitions.get(topic)!;
+        try {
+          queues.enqueue(
+            topic,
+            records.map((record) => judge(app, definition, record)),
+            { nextOffset, caughtUp, answeredAtMs },
+          );
+          if (queues.pausable(topic)) fetcher.pause(shard, topic);
+        } catch (error) {
+          this.#broken = asLockstep(error); // a batch that was not queued whole must not be passed over
+        }
+        this.#wake.ring();
+      },
+      onOutOfRange: (topic, position) => {
+        this.#broken = new LockstepError(
+          "INPUT_OUT_OF_RANGE",
+          `Shard ${shard}: offset ${position} of ${topic}, the next to take, is outside the log.`,
+          {
+            details: { shard, topic, position: String(position) },
+          },
+        );
+        this.#wake.ring();
+      },
+      onUnreadable: (topic, cause) => {
+        this.#broken = new LockstepError(
+          "INPUT_UNREADABLE",
+          `Shard ${shard}: ${topic} cannot be read: ${cause.message}`,
+          { details: { shard, topic }, cause },
+        );
+        this.#wake.ring();
+      },
+    };
+  }
+
+  #enter(next: ShardState): void {
+    assert(
+      TRANSITIONS[this.#state].includes(next),
+      `shard ${this.#context.shard} cannot go from ${this.#state} to ${next}`,
+    );
+    this.#state = next;
+  }
+}
+
+function asLockstep(error: unknown): LockstepError {
+  if (isLockstepError(error)) return error;
+  return new LockstepError(
+    "INVARIANT_BROKEN",
+    `An error that nobody expected: ${error instanceof Error ? error.message : String(error)}`,
+    { cause: error },
+  );
+}
