@@ -1,0 +1,126 @@
+/**
+ * Owners that were stopped, replaced, and woke up again (docs/protocol.md, rows Z1 to Z6): whatever they were about to write, they
+ * write nothing.
+ */
+import { afterAll, beforeAll, expect, test } from "vitest";
+
+import { FaultBed } from "../support/fault-bed.ts";
+import {
+  expectNotCommitted,
+  expectRedoPublished,
+  journalRow,
+  longTest,
+  publishedSeq,
+  storedSeq,
+} from "../support/fault-rows.ts";
+import { until } from "../support/until.ts";
+
+let bed: FaultBed;
+
+beforeAll(async () => {
+  bed = await FaultBed.open({ app: "trading" });
+});
+
+afterAll(async () => {
+  await bed?.finish();
+});
+
+test("Z1: stopped after the fold, replaced, woken: its commit finds another token, and the shard is lost to it", async () => {
+  const zombie = await bed.stopAt("fold.after:3:stop");
+  const { victim, shard, seq } = zombie;
+  expectNotCommitted(bed, zombie);
+  victim.process.signal("SIGCONT");
+  expect(await victim.untilEvent("lost", shard)).toMatchObject({ err: { code: "SHARD_LOST" } });
+  await bed.deployment.stop(victim.name);
+  await bed.expectClean();
+  const { epoch } = await journalRow(bed, { shard, seq });
+  expect(Number(epoch)).toBeGreaterThan(Number(victim.events("running", shard)[0]!["epoch"]));
+});
+
+test("Z2: stopped after COMMIT, replaced, woken: Kafka fences what it publishes, and there is one copy", async () => {
+  const zombie = await bed.stopAt("pg.committed:3:stop");
+  const { victim, shard } = zombie;
+  expectRedoPublished(bed, zombie);
+  victim.process.signal("SIGCONT");
+  expect(await victim.untilEvent("fenced", shard)).toMatchObject({
+    err: { code: "PUBLISH_FAILED", details: { fenced: true } },
+  });
+  await victim.untilEvent("lost", shard);
+  await bed.deployment.stop(victim.name);
+  await bed.expectClean();
+});
+
+longTest(
+  "Z3: stopped with pending offsets, replaced, woken: its EndTxn is fenced, and redo went out once",
+  async () => {
+    const zombie = await bed.stopAt("kafka.before-end:3:stop");
+    const { victim, shard } = zombie;
+    expectRedoPublished(bed, zombie);
+    victim.process.signal("SIGCONT");
+    expect(await victim.untilEvent("fenced", shard)).toMatchObject({
+      err: { code: "PUBLISH_FAILED", details: { fenced: true, stage: "end" } },
+    });
+    await victim.untilEvent("lost", shard);
+    await bed.deployment.stop(victim.name);
+    await bed.expectClean();
+  },
+);
+
+longTest(
+  "Z4: stopped inside an open Postgres transaction: the server ends the session, then the next F1 goes through",
+  async () => {
+    const zombie = await bed.stopAt("pg.updated:3:stop");
+    const { victim, shard } = zombie;
+    expectNotCommitted(bed, zombie);
+    victim.process.signal("SIGCONT");
+    expect(await victim.untilEvent("retrying", shard)).toMatchObject({ err: { code: "STORE_UNAVAILABLE" } });
+    expect(await victim.untilEvent("lost", shard)).toMatchObject({ err: { code: "SHARD_LOST" } });
+    await bed.deployment.stop(victim.name);
+    await bed.expectClean();
+  },
+);
+
+longTest(
+  "Z5: two owners acquire at once, fences crossed: the one whose token stands goes on, the other is lost",
+  async () => {
+    const victim = bed.startVictim("acquire.f1:1:stop");
+    const { shard } = await victim.untilHit();
+    await bed.untilTakenOver();
+    const from = bed.deployment.events.length;
+    victim.letRun();
+    await victim.untilEvent("lost", shard);
+    // Its fence came after the steady process's own, which finds out at its next commit.
+    await until(
+      () => {
+        const said = bed.deployment.events
+          .slice(from)
+          .filter((line) => line.process === "steady" && line.shard === shard);
+        const fenced = said.findIndex((line) => line.event === "fenced");
+        return fenced >= 0 && said.slice(fenced).some((line) => line.event === "running" && line["reused"] === true);
+      },
+      { what: "the steady process to be fenced and to go on" },
+    );
+    await bed.deployment.stop(victim.name);
+    await bed.expectClean();
+  },
+);
+
+longTest("Z6: the old owner ends its Kafka transaction after the new F1, before F2: its commit counts", async () => {
+  await bed.stopSteady();
+  const old = bed.startVictim("kafka.before-end:3:stop");
+  const { shard } = await old.untilHit();
+  const seq = await storedSeq(bed, shard);
+  const next = bed.startVictim(`acquire.f1:1:stop@${shard}`);
+  await next.untilHit();
+  old.letRun();
+  await until(async () => (await publishedSeq(bed, shard)) === seq, { what: `Kafka to have commit ${seq}` });
+  next.letRun();
+
+  expect(await next.untilEvent("running", shard)).toMatchObject({ seq });
+  expect(next.events("redo-published", shard)).toEqual([]);
+  await old.untilEvent("lost", shard);
+  bed.startSteady();
+  await bed.deployment.untilRunning();
+  await Promise.all([old, next].map(({ name }) => bed.deployment.stop(name)));
+  await bed.expectClean();
+});

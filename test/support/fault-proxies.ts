@@ -1,0 +1,44 @@
+/**
+ * Proxies that stand between one process and its servers, for faults of the network alone.
+ */
+import { fileURLToPath } from "node:url";
+
+import type { Deployment } from "./harness.ts";
+import { TcpProxy } from "./tcp-proxy.ts";
+
+const REDIRECT = fileURLToPath(new URL("fault-redirect.mjs", import.meta.url));
+
+export interface Between {
+  readonly proxy: TcpProxy;
+  /** Settings of the process whose connections go through the proxy. */
+  readonly env: Readonly<Record<string, string>>;
+}
+
+export async function withPostgresProxy<T>(deployment: Deployment, work: (between: Between) => Promise<T>): Promise<T> {
+  const url = new URL(deployment.config.databaseUrl);
+  const proxy = await TcpProxy.open({ host: url.hostname, port: Number(url.port) });
+  url.host = `127.0.0.1:${proxy.port}`;
+  return closing(proxy, () => work({ proxy, env: { LOCKSTEP_DATABASE_URL: url.href } }));
+}
+
+/** Of a cluster of one broker. */
+export async function withKafkaProxy<T>(deployment: Deployment, work: (between: Between) => Promise<T>): Promise<T> {
+  const [host, port] = deployment.stack.brokers[0]!.split(":");
+  const proxy = await TcpProxy.open({ host: host!, port: Number(port) });
+  const env = { NODE_OPTIONS: `--import=${REDIRECT}`, FAULT_REDIRECT: `${port}:${proxy.port}` };
+  return closing(proxy, () => work({ proxy, env }));
+}
+
+/** The connections break, and whoever connects again finds the line as good as new. */
+export function breakLine(proxy: TcpProxy): void {
+  proxy.cut();
+  proxy.heal();
+}
+
+async function closing<T>(proxy: TcpProxy, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } finally {
+    await proxy.close();
+  }
+}

@@ -1,0 +1,109 @@
+/**
+ * A TCP proxy that spoils connections on demand: what a network does to a client that has just sent COMMIT.
+ *
+ * Toxics act on every connection, from the moment they are set:
+ *   latencyMs      each chunk is held back this long, in both directions, in order
+ *   dropRequests   what the client sends is swallowed; the connection stays open
+ *   dropReplies    what the server sends is swallowed; the connection stays open
+ * `cut` closes every connection by a reset, on both sides. A server that reads a reset drops what it had not read yet.
+ */
+import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
+
+export interface Toxics {
+  latencyMs: number;
+  dropRequests: boolean;
+  dropReplies: boolean;
+}
+
+export class TcpProxy {
+  readonly toxics: Toxics = { latencyMs: 0, dropRequests: false, dropReplies: false };
+  readonly #target: { host: string; port: number };
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+  /** What clients sent and was swallowed, since the line was last healed. */
+  #swallowed: Buffer[] = [];
+
+  private constructor(target: { host: string; port: number }) {
+    this.#target = target;
+    this.#server = createServer((client) => this.#accept(client));
+  }
+
+  /** Listens on a free port of the loopback interface. */
+  static async open(target: { host: string; port: number }): Promise<TcpProxy> {
+    const proxy = new TcpProxy(target);
+    await new Promise<void>((resolve, reject) => {
+      proxy.#server.once("error", reject);
+      proxy.#server.listen(0, "127.0.0.1", resolve);
+    });
+    return proxy;
+  }
+
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port;
+  }
+
+  /** Whether a request with this text in it was swallowed. */
+  hasSwallowed(text: string): boolean {
+    return this.#swallowed.some((chunk) => chunk.includes(text));
+  }
+
+  cut(): void {
+    for (const socket of this.#sockets) socket.resetAndDestroy();
+    this.#sockets.clear();
+  }
+
+  heal(): void {
+    Object.assign(this.toxics, { latencyMs: 0, dropRequests: false, dropReplies: false } satisfies Toxics);
+    this.#swallowed = [];
+  }
+
+  async close(): Promise<void> {
+    this.cut();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+
+  #accept(client: Socket): void {
+    const server = connect(this.#target);
+    for (const socket of [client, server]) {
+      socket.setNoDelay(true);
+      socket.on("error", () => {}); // A reset; "close" follows.
+      this.#sockets.add(socket);
+    }
+    this.#follow(client, server);
+    this.#follow(server, client);
+    this.#pump(client, server, (chunk) => {
+      if (this.toxics.dropRequests) this.#swallowed.push(chunk);
+      return this.toxics.dropRequests;
+    });
+    this.#pump(server, client, () => this.toxics.dropReplies);
+  }
+
+  /** A clean end is passed on by #pump, after what was sent before it; a reset by this. */
+  #follow(socket: Socket, other: Socket): void {
+    socket.once("close", (hadError) => {
+      this.#sockets.delete(socket);
+      if (hadError) setTimeout(() => other.resetAndDestroy(), this.toxics.latencyMs);
+    });
+  }
+
+  #pump(from: Socket, to: Socket, dropped: (chunk: Buffer) => boolean): void {
+    let lastAtMs = 0;
+    // Never before what was held back earlier, also when the latency has been lowered since.
+    const pass = (act: () => void) => {
+      const nowMs = performance.now();
+      lastAtMs = Math.max(lastAtMs, nowMs + this.toxics.latencyMs);
+      if (lastAtMs <= nowMs) act();
+      else setTimeout(act, lastAtMs - nowMs);
+    };
+    from.on("data", (chunk) => {
+      if (dropped(chunk)) return;
+      pass(() => {
+        if (to.writable && !to.write(chunk)) {
+          from.pause();
+          to.once("drain", () => from.resume());
+        }
+      });
+    });
+    from.on("end", () => pass(() => to.end()));
+  }
+}

@@ -1,0 +1,185 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+
+import type { Judged } from "../../../src/actors/judge.ts";
+import { InputQueues } from "../../../src/actors/take.ts";
+import { judged, op, record, testApp } from "./machines.ts";
+
+const app = testApp();
+const A = "in.a";
+const B = "in.b";
+const at = (topic: string, offset: number, ts: number): Judged => op(app, offset, { ts }, { topic });
+const queues = (options: Partial<ConstructorParameters<typeof InputQueues>[0]> = {}) =>
+  new InputQueues({ topics: [A, B], inputWaitMsMax: 100, recordsHigh: 10, bytesHigh: 1e6, ...options });
+const answer = (nextOffset: number, answeredAtMs: number, caughtUp = false) => ({
+  nextOffset: BigInt(nextOffset),
+  answeredAtMs,
+  caughtUp,
+});
+
+describe("what is taken next", () => {
+  it("is idle with nothing queued", () => {
+    expect(queues().next(0)).toEqual({ kind: "idle" });
+  });
+
+  it("is the smallest time, ties in order of definition", () => {
+    const q = queues();
+    q.enqueue(B, [at(B, 0, 50), at(B, 1, 70)], answer(2, 1));
+    q.enqueue(A, [at(A, 0, 60), at(A, 1, 70)], answer(2, 1));
+    const order: string[] = [];
+    for (let i = 0; i < 3; i += 1) {
+      const next = q.next(1);
+      expect(next).toMatchObject({ kind: "take", forced: false });
+      const { record, timeMs } = q.take((next as { topic: string }).topic);
+      order.push(`${record.topic} ${timeMs}`);
+    }
+    expect(order).toEqual(["in.b 50", "in.a 60", "in.a 70"]);
+  });
+
+  it("waits for an input that may have an earlier record, until its wait is over", () => {
+    const q = queues();
+    q.enqueue(A, [at(A, 0, 60)], answer(1, 1_000, true));
+    expect(q.next(1_001)).toEqual({ kind: "wait", untilMs: 1_100 });
+    expect(q.next(1_099.9)).toMatchObject({ kind: "wait" });
+    expect(q.next(1_100)).toEqual({ kind: "take", topic: A, forced: true });
+  });
+
+  it("does not wait for an input that was found empty when the head arrived, or later", () => {
+    const q = queues();
+    q.enqueue(A, [at(A, 0, 60)], answer(1, 1_000));
+    q.enqueue(B, [], answer(0, 999, true));
+    expect(q.next(1_001)).toMatchObject({ kind: "wait" });
+    q.enqueue(B, [], answer(0, 1_000, true));
+    expect(q.next(1_001)).toEqual({ kind: "take", topic: A, forced: false });
+    q.enqueue(B, [], answer(0, 1_002, false));
+    expect(q.next(1_003)).toMatchObject({ kind: "wait" });
+  });
+
+  it("may wait for ever", () => {
+    const q = queues({ inputWaitMsMax: Number.POSITIVE_INFINITY });
+    q.enqueue(A, [at(A, 0, 60)], answer(1, 1_000));
+    expect(q.next(1e15)).toEqual({ kind: "wait", untilMs: null });
+  });
+
+  it("IQ2: is a rejected record at once", () => {
+    const q = queues();
+    q.enqueue(A, [at(A, 0, 60)], answer(1, 1));
+    q.enqueue(B, [judged(app, record(B, 0, { value: null }))], answer(1, 1));
+    expect(q.next(1)).toEqual({ kind: "take", topic: B, forced: false });
+    q.take(B);
+    q.enqueue(A, [], answer(1, 2, true));
+    expect(q.next(2)).toMatchObject({ kind: "wait" });
+  });
+
+  it("IQ1: takes each record once, in order of offset, and by time where all is queued", () => {
+    const input = fc.array(fc.nat({ max: 100 }), { maxLength: 200 });
+    fc.assert(
+      fc.property(input, input, fc.array(fc.nat({ max: 300 }), { maxLength: 5 }), (a, b, chunks) => {
+        const q = queues({ recordsHigh: 1e6 });
+        const sources = [A, B].map((topic, i) => ({
+          topic,
+          all: [a, b][i]!.map((ts, offset) => at(topic, offset, ts)),
+          queued: 0,
+        }));
+        const taken: Judged[] = [];
+        const takeAll = (nowMs: number): void => {
+          for (let next = q.next(nowMs); next.kind === "take"; next = q.next(nowMs)) taken.push(q.take(next.topic));
+        };
+        for (const [i, chunk] of [...chunks, 1e6].entries()) {
+          for (const source of sources) {
+            const part = source.all.slice(source.queued, source.queued + chunk);
+            source.queued += part.length;
+            q.enqueue(source.topic, part, answer(source.queued, i, source.queued === source.all.length));
+          }
+          takeAll(i);
+        }
+        takeAll(1e9);
+        for (const { topic, all } of sources) expect(taken.filter((one) => one.record.topic === topic)).toEqual(all);
+        expect([q.records(), q.bytes()]).toEqual([0, 0]);
+        const merged = mergeByTime(sources.map(({ all }) => all));
+        expect(taken.map(({ record }) => `${record.topic} ${record.offset}`)).toEqual(merged);
+      }),
+    );
+  });
+});
+
+describe("marks", () => {
+  it("pause at the high mark and resume at the low one, once each", () => {
+    const q = queues({ recordsHigh: 4, recordsLow: 1 });
+    q.enqueue(
+      A,
+      [0, 1, 2].map((i) => at(A, i, i)),
+      answer(3, 1),
+    );
+    expect([q.pausable(A), q.resumable(A)]).toEqual([false, false]);
+    q.enqueue(A, [at(A, 3, 3)], answer(4, 1));
+    expect([q.pausable(A), q.pausable(A), q.pausable(B)]).toEqual([true, false, false]);
+    q.take(A);
+    q.take(A);
+    expect(q.resumable(A)).toBe(false);
+    q.take(A);
+    expect([q.resumable(A), q.resumable(A)]).toEqual([true, false]);
+  });
+
+  it("count bytes too", () => {
+    const one = at(A, 0, 1);
+    const q = queues({ bytesHigh: one.bytes });
+    q.enqueue(A, [one], answer(1, 1));
+    expect([q.pausable(A), q.bytes(A), q.bytes(B)]).toEqual([true, one.bytes, 0]);
+  });
+
+  it("are forgotten with everything else by clear()", () => {
+    const q = queues({ recordsHigh: 1 });
+    q.enqueue(A, [at(A, 5, 1)], answer(6, 1, true));
+    q.pausable(A);
+    q.clear();
+    expect([q.records(), q.bytes(), q.nextOffset(A), q.resumable(A), q.caughtUp(1, 1e9)]).toEqual([
+      0,
+      0,
+      null,
+      false,
+      false,
+    ]);
+    q.enqueue(A, [at(A, 2, 1)], answer(3, 2));
+    expect(q.pausable(A)).toBe(true);
+  });
+});
+
+describe("being caught up", () => {
+  it("needs every input found empty, lately, and nothing queued", () => {
+    const q = queues();
+    q.enqueue(A, [], answer(0, 1_000, true));
+    expect(q.caughtUp(1_000, 50)).toBe(false);
+    q.enqueue(B, [at(B, 0, 1)], answer(1, 1_010, true));
+    expect(q.caughtUp(1_010, 50)).toBe(false);
+    q.take(B);
+    expect(q.caughtUp(1_010, 50)).toBe(true);
+    expect(q.caughtUp(1_051, 50)).toBe(false);
+    q.enqueue(A, [], answer(0, 1_052, false));
+    expect(q.caughtUp(1_052, 50)).toBe(false);
+  });
+
+  it("knows where the next fetch goes on, past offsets that hold no record", () => {
+    const q = queues();
+    q.enqueue(A, [at(A, 0, 1)], answer(5, 1));
+    expect(q.nextOffset(A)).toBe(5n);
+    expect(() => q.enqueue(A, [at(A, 4, 1)], answer(6, 1))).toThrow("offset 4 of in.a was queued");
+    expect(() => q.enqueue(A, [], answer(4, 1))).toThrow("before 5");
+  });
+});
+
+/** Merges by head time; ties and equal heads in order of definition. */
+function mergeByTime(inputs: Judged[][]): string[] {
+  const left = inputs.map((input) => [...input]);
+  const merged: string[] = [];
+  for (;;) {
+    const heads = left.filter((input) => input.length > 0);
+    const first = heads.reduce<Judged[] | null>(
+      (best, input) => (best === null || input[0]!.timeMs < best[0]!.timeMs ? input : best),
+      null,
+    );
+    if (!first) return merged;
+    const { record } = first.shift()!;
+    merged.push(`${record.topic} ${record.offset}`);
+  }
+}

@@ -1,0 +1,66 @@
+/** Cutting output records into produce requests. */
+import fc from "fast-check";
+import { expect, test } from "vitest";
+
+import type { OutputRecord } from "../../../src/actors/record.ts";
+import { batchRounds, recordBytes } from "../../../src/kafka/produce-batches.ts";
+
+const record = (topic: string, partition: number, value: Buffer): OutputRecord => ({
+  topic,
+  partition,
+  key: null,
+  value,
+  headers: [],
+  timestampMs: 0n,
+});
+
+test("no records, no request", () => {
+  expect(batchRounds([], 100)).toEqual([]);
+});
+
+test("rounds keep the order of every partition, and no batch but of one record exceeds the limit", () => {
+  const anyRecord = fc
+    .tuple(fc.constantFrom("a", "b"), fc.nat(2), fc.uint8Array({ maxLength: 200 }))
+    .map(([topic, partition, value]) => record(topic, partition, Buffer.from(value)));
+  fc.assert(
+    fc.property(fc.array(anyRecord, { maxLength: 60 }), fc.integer({ min: 1, max: 1_000 }), (records, limit) => {
+      const rounds = batchRounds(records, limit);
+      for (const round of rounds) {
+        const partitions = round.map(({ topic, partition }) => `${topic}/${partition}`);
+        expect(new Set(partitions).size).toBe(partitions.length);
+        for (const { topic, partition, messages } of round) {
+          const bytes = messages.reduce(
+            (sum, { value }) => sum + recordBytes(record(topic, partition, value as Buffer)),
+            0,
+          );
+          expect(messages.length === 1 || bytes <= limit).toBe(true);
+        }
+      }
+      for (const topic of ["a", "b"]) {
+        for (const partition of [0, 1, 2]) {
+          const isHere = (each: { topic: string; partition: number }) =>
+            each.topic === topic && each.partition === partition;
+          const sent = rounds.flatMap((round) => round.filter(isHere).flatMap(({ messages }) => messages));
+          expect(sent.map(({ value }) => value)).toEqual(records.filter(isHere).map(({ value }) => value));
+        }
+      }
+    }),
+  );
+});
+
+test("headers of one name stay together in order, and a header without a value is sent as an empty one", () => {
+  const [round] = batchRounds(
+    [
+      {
+        ...record("t", 0, Buffer.alloc(0)),
+        headers: [
+          ["a", Buffer.from("1")],
+          ["b", null],
+          ["a", Buffer.from("2")],
+        ],
+      },
+    ],
+    100,
+  );
+  expect(round![0]!.messages[0]!.headers).toEqual({ a: [Buffer.from("1"), Buffer.from("2")], b: [Buffer.alloc(0)] });
+});
