@@ -7,6 +7,7 @@ import type { CommitEffects, PublishEffect, RowEffect } from "./effects.ts";
 import type { IdOrigin } from "./ids.ts";
 import type { Verdict } from "./journal.ts";
 import type { Rejection } from "./judge.ts";
+import { Notebook } from "./notes.ts";
 
 export interface Batch {
   readonly publishes: PublishEffect[];
@@ -16,6 +17,7 @@ export interface Batch {
   /** Ids that were made; those of what was taken back stay. */
   readonly ids: Set<string>;
   bytes: number;
+  readonly notes: Notebook;
   readonly countersBefore: Readonly<Record<string, number>>;
 }
 
@@ -31,7 +33,16 @@ export interface Unit {
 }
 
 export function emptyBatch(countersBefore: Readonly<Record<string, number>>): Batch {
-  return { publishes: [], rows: [], origins: [], verdicts: [], ids: new Set(), bytes: 0, countersBefore };
+  return {
+    publishes: [],
+    rows: [],
+    origins: [],
+    verdicts: [],
+    ids: new Set(),
+    bytes: 0,
+    notes: new Notebook(),
+    countersBefore,
+  };
 }
 
 export function openUnit({ origins }: Batch, origin: IdOrigin, timeMs: number): Unit {
@@ -47,7 +58,9 @@ export function markOutput(batch: Batch): () => void {
     batch.origins.length,
     batch.verdicts.length,
   ];
+  const takeBackNotes = batch.notes.mark();
   return () => {
+    takeBackNotes();
     batch.publishes.length = publishes;
     batch.rows.length = rows;
     batch.origins.length = origins;
@@ -57,7 +70,7 @@ export function markOutput(batch: Batch): () => void {
 }
 
 export function effectsOf(batch: Batch, counters: Readonly<Record<string, number>>): CommitEffects {
-  const { publishes, rows, origins, verdicts, countersBefore } = batch;
+  const { publishes, rows, origins, verdicts, notes, countersBefore } = batch;
   const counts: Record<string, number> = {};
   for (const [name, value] of Object.entries(counters)) {
     const increment = value - (countersBefore[name] ?? 0);
@@ -70,6 +83,7 @@ export function effectsOf(batch: Batch, counters: Readonly<Record<string, number
     verdicts: [...verdicts],
     ids: batch.ids,
     counts,
+    notes,
     digest: digestOf(publishes, rows),
   };
 }

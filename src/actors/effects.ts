@@ -2,6 +2,7 @@
  * Effects: the plain data that a step returns. The shell makes them durable, and only then do they take effect.
  */
 import type { Verdict } from "./journal.ts";
+import type { FoldNotes } from "./notes.ts";
 import type { OutputRecord } from "./record.ts";
 
 /** A row for a table of the app. Values are JSON values; exact decimals and 64-bit integers are strings. */
@@ -45,6 +46,8 @@ export interface CommitEffects {
   readonly verdicts: readonly Verdict[];
   /** Ids that routes were given in this commit: a unique conflict on one of them is no fault of the data. */
   readonly ids: ReadonlySet<string>;
+  /** What was done to whom, for metrics and for the books; not part of the outcome. */
+  readonly notes: FoldNotes;
   /** Hex digest over publishes and rows, compared when the commit is replayed. */
   readonly digest: string;
 }

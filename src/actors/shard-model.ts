@@ -22,15 +22,17 @@ import type { App } from "./app.ts";
 import { type Batch, dependsOnSettings, effectsOf, emptyBatch, markOutput, openUnit, type Unit } from "./batch.ts";
 import { withoutChance } from "./chance.ts";
 import { deadLetter, lateRecord, originOf, type SetAside, timerDeadLetter, timerOrigin } from "./dead-letters.ts";
+import { actorKey, type Delivery, type Emitter, isOf, type TimerVerdict } from "./delivery.ts";
 import type { CommitEffects } from "./effects.ts";
-import type { Verdict } from "./journal.ts";
 import type { Judged, Rejection } from "./judge.ts";
 import type { HostEffect, MachineEvent } from "./machine-host.ts";
+import type { SetAsideNote } from "./notes.ts";
 import { EventMeta, outputBytes, outputsOf, type RouteContext } from "./routes.ts";
 import { type ActorKind, ShardState } from "./shard-state.ts";
 import type { SnapshotCapture } from "./snapshot-codec.ts";
 import type { Timer } from "./timers.ts";
 
+export type { TimerVerdict } from "./delivery.ts";
 export type { SnapshotCapture } from "./snapshot-codec.ts";
 
 export interface ModelOptions {
@@ -51,8 +53,6 @@ export interface ModelOptions {
     effectBytesMax?(topic: string): number;
   };
 }
-
-export type TimerVerdict = Extract<Verdict, { kind: "timer" }>;
 
 export class ShardModel {
   readonly #options: ModelOptions;
@@ -99,6 +99,11 @@ export class ShardModel {
     return this.#state.actorCount;
   }
 
+  /** Actors that have state, by type. */
+  get actorCounts(): Readonly<Record<string, number>> {
+    return Object.fromEntries([...this.#state.kinds.values()].map(({ type, actors }) => [type, actors.size]));
+  }
+
   get timerCount(): number {
     return this.#state.timers.size;
   }
@@ -134,6 +139,7 @@ export class ShardModel {
     this.#state.count("taken");
     if (this.#state.seenBefore(judged)) {
       this.#state.count("dropped");
+      batch.notes.dropped.push(record.topic);
       return;
     }
     const unit = openUnit(batch, originOf(record), judged.timeMs);
@@ -141,8 +147,10 @@ export class ShardModel {
     const cause = given ?? this.#attempt(() => this.#process(judged, unit, timerVerdicts));
     if (!cause) return;
     const { topic, offset } = record;
-    if (!given && dependsOnSettings(cause)) batch.verdicts.push({ kind: "record", topic, offset, ...cause });
-    this.#setAside(deadLetter(this.#routes, record, cause), unit);
+    const ofSettings = !given && dependsOnSettings(cause);
+    if (ofSettings) batch.verdicts.push({ kind: "record", topic, offset, ...cause });
+    const note = { kind: "record", topic, code: cause.code, verdict: verdict !== undefined || ofSettings } as const;
+    this.#setAside(deadLetter(this.#routes, record, cause), { unit, note });
   }
 
   /**
@@ -211,10 +219,12 @@ export class ShardModel {
   #process({ record, event, timeMs }: Judged, unit: Unit, verdicts: readonly TimerVerdict[]): void {
     assert(event !== null, "a rejected record was stepped");
     const state = this.#state;
+    const { notes } = this.#open();
     const { late } = this.#options.app;
     if (late && timeMs < state.streamTimeMs - late.allowedMs) {
       const byMs = state.streamTimeMs - timeMs;
       state.count("late");
+      notes.late.push(record.topic);
       if (late.topic) this.#publish(lateRecord(this.#routes, record, { topic: late.topic, byMs }), unit);
       return;
     }
@@ -227,6 +237,7 @@ export class ShardModel {
       takers.map((kind) => ({ kind, key: actorKey(kind, event), event })),
       unit,
     );
+    notes.stepped += 1;
   }
 
   /** @returns how many it fired */
@@ -255,9 +266,13 @@ export class ShardModel {
     assert(kind, `the timer "${timerId}" is of the actor type "${actorType}", which the app does not have`);
     assert(kind.actors.get(key), `the timer "${timerId}" outlived its actor "${actorType}" "${key}"`);
     const cause = verdict ?? this.#attempt(() => this.#deliver([{ kind, key, event }], unit));
-    if (cause && !verdict && dependsOnSettings(cause))
-      this.#open().verdicts.push({ kind: "timer", actorType, key, timerId, dueMs, ...cause });
-    if (cause) this.#setAside(timerDeadLetter(this.#routes, timer, { shard: this.#options.shard, cause }), unit);
+    if (!cause) return;
+    const ofSettings = !verdict && dependsOnSettings(cause);
+    if (ofSettings) this.#open().verdicts.push({ kind: "timer", actorType, key, timerId, dueMs, ...cause });
+    const { app, shard } = this.#options;
+    const { topic } = app.inputs[0]!;
+    const note = { kind: "timer", topic, code: cause.code, verdict: verdict !== undefined || ofSettings } as const;
+    this.#setAside(timerDeadLetter(this.#routes, timer, { shard, cause }), { unit, note });
   }
 
   /** Steps the actors one after the other; what they tell each other joins the end of the queue. */
@@ -268,7 +283,8 @@ export class ShardModel {
 
   #step({ kind, key, event }: Delivery, { unit, queue }: Pick<Emitter, "unit" | "queue">): void {
     const { timers, streamTimeMs } = this.#state;
-    const emitter = { actor: { type: kind.type, key }, unit, queue };
+    const note = this.#open().notes.step(kind.type, key, unit.timeMs);
+    const emitter = { actor: { type: kind.type, key }, unit, queue, note };
     const before = kind.actors.get(key);
     let snapshot = before;
     let done = false;
@@ -288,6 +304,7 @@ export class ShardModel {
     } else if (snapshot !== before) {
       kind.actors.set(key, snapshot);
     }
+    note.done = true;
   }
 
   // ------------------------------------------------------------------------------------------------------------- effects
@@ -312,9 +329,10 @@ export class ShardModel {
   }
 
   /** @param earlier the events that the same step emitted before, by type */
-  #route(event: MachineEvent, { actor, unit, queue }: Emitter, earlier: Map<string, EventMeta>): void {
+  #route(event: MachineEvent, { actor, unit, queue, note }: Emitter, earlier: Map<string, EventMeta>): void {
     const { origin, timeMs, ordinal } = unit;
     unit.ordinal += 1;
+    note.emitted += 1;
     const meta = new EventMeta({
       app: this.#options.app.name,
       origin,
@@ -349,8 +367,9 @@ export class ShardModel {
     return { kind, key: to.key, event };
   }
 
-  #setAside(letter: SetAside, unit: Unit): void {
+  #setAside(letter: SetAside, { unit, note }: { unit: Unit; note: SetAsideNote }): void {
     this.#state.count("quarantined");
+    this.#open().notes.setAside.push(note);
     this.#publish(letter, unit);
   }
 
@@ -359,42 +378,4 @@ export class ShardModel {
     batch.publishes.push({ ...record, id, origin: unit.index });
     batch.bytes += outputBytes(record);
   }
-}
-
-interface Delivery {
-  readonly kind: ActorKind;
-  readonly key: string;
-  readonly event: MachineEvent;
-}
-
-interface Emitter {
-  readonly actor: { readonly type: string; readonly key: string };
-  readonly unit: Unit;
-  /** What is still to be delivered within the unit. */
-  readonly queue: Delivery[];
-}
-
-function isOf(verdict: TimerVerdict, timer: Timer): boolean {
-  const { actorType, key, timerId, dueMs } = timer;
-  return (
-    verdict.actorType === actorType && verdict.key === key && verdict.timerId === timerId && verdict.dueMs === dueMs
-  );
-}
-
-/** The key function belongs to the app. @throws {LockstepError} MACHINE_THREW */
-function actorKey(kind: ActorKind, event: MachineEvent): string {
-  let key: unknown;
-  try {
-    key = kind.on[event.type]!(event);
-  } catch (error) {
-    throw new LockstepError(
-      "MACHINE_THREW",
-      `The key of the actor "${kind.type}" cannot be computed: ${error instanceof Error ? error.message : String(error)}`,
-      { cause: error },
-    );
-  }
-  if (typeof key !== "string" || key === "") {
-    throw new LockstepError("MACHINE_THREW", `The key of the actor "${kind.type}" is not a text, or empty.`);
-  }
-  return key;
 }
