@@ -1,11 +1,17 @@
 /**
  * A plain idempotent producer for generated load: in order, each batch acknowledged before the next is sent.
  *
- * Idempotent, so that a retry inside the client cannot put a record there twice: what was sent once is there once.
+ * Not kafkajs' own, which loses records when a leader moves while it repeats (partition-writes.ts, W2): a load that claims
+ * to have sent what is not there would make every audit wrong.
  */
 import { partitionFor } from "../actors/partition.ts";
+import type { OutputRecord } from "../actors/record.ts";
 import { createKafkaClient } from "./client.ts";
+import { openConnection, persist } from "./connection.ts";
+import { createPartitionWrites, type PartitionWrites } from "./partition-writes.ts";
+import { batchRounds } from "./produce-batches.ts";
 import { describeTopics } from "./topics.ts";
+import { unavailable } from "./wire-errors.ts";
 
 export interface SentRecord {
   readonly topic: string;
@@ -18,9 +24,17 @@ export interface SentRecord {
 }
 
 export interface Sender {
+  /**
+   * Resolves when all in-sync replicas have all of it.
+   * @throws {LockstepError} KAFKA_UNAVAILABLE the outcome is unknown; the sender is useless then, send nothing more
+   */
   send(batch: readonly SentRecord[]): Promise<void>;
   close(): Promise<void>;
 }
+
+/** Longer than a failover, or the restart of a broker. */
+const SEND_MS = 120_000;
+const BATCH_BYTES_MAX = 512 * 1024;
 
 /** @param topics every topic that will be sent to: their partition counts decide where a key goes */
 export async function openSender(brokers: readonly string[], topics: readonly string[]): Promise<Sender> {
@@ -28,50 +42,49 @@ export async function openSender(brokers: readonly string[], topics: readonly st
   const counts = new Map(
     [...(await describeTopics(client, topics)).values()].map(({ name, partitions }) => [name, partitions]),
   );
-  const handle = client.open();
-  const producer = handle.kafka.producer({
-    idempotent: true,
-    maxInFlightRequests: 1,
-    allowAutoTopicCreation: false,
-    retry: { retries: 50, initialRetryTime: 50, maxRetryTime: 1_000 },
-  });
-  await producer.connect();
+  const connection = openConnection(client);
+  let writes: PartitionWrites | null = null;
   let withoutKey = 0;
+
+  async function begin(): Promise<PartitionWrites> {
+    const identity = await persist(connection, { what: "a producer id", deadlineMs: SEND_MS }, async () => {
+      await connection.watch([...counts.keys()]);
+      const anyBroker = await connection.coordinator("group", "lockstep-generator");
+      return anyBroker.initProducerId({ transactionTimeout: SEND_MS });
+    });
+    return createPartitionWrites(connection, {
+      producerId: identity.producerId,
+      producerEpoch: identity.producerEpoch,
+    });
+  }
+
+  function toOutput(record: SentRecord): OutputRecord {
+    const count = counts.get(record.topic) ?? 1;
+    return {
+      topic: record.topic,
+      // Set here, so that a repeat cannot send a record elsewhere.
+      partition: record.partition ?? (record.key === null ? withoutKey++ % count : partitionFor(record.key, count)),
+      key: record.key,
+      value: record.value,
+      headers: Object.entries(record.headers).map(([name, value]) => [name, Buffer.from(value)] as const),
+      timestampMs: BigInt(record.timestampMs),
+    };
+  }
+
   return {
     async send(batch) {
-      const byTopic = new Map<
-        string,
-        {
-          key: Buffer | null;
-          value: Buffer | null;
-          headers: Record<string, string>;
-          timestamp: string;
-          partition: number;
-        }[]
-      >();
-      for (const record of batch) {
-        const count = counts.get(record.topic) ?? 1;
-        // Set here, so that a retry cannot send a record elsewhere.
-        const partition =
-          record.partition ?? (record.key === null ? withoutKey++ % count : partitionFor(record.key, count));
-        const messages = byTopic.get(record.topic) ?? [];
-        messages.push({
-          key: record.key,
-          value: record.value,
-          headers: { ...record.headers },
-          timestamp: String(record.timestampMs),
-          partition,
-        });
-        byTopic.set(record.topic, messages);
+      writes ??= await begin();
+      const endMs = performance.now() + SEND_MS;
+      try {
+        const rounds = batchRounds(batch.map(toOutput), BATCH_BYTES_MAX);
+        if (rounds.length > 0) await writes.locate(rounds[0]!, endMs);
+        for (const round of rounds) await writes.produce(round, endMs);
+      } catch (error) {
+        throw unavailable("a batch of generated records", error);
       }
-      await producer.sendBatch({
-        acks: -1,
-        topicMessages: [...byTopic].map(([topic, messages]) => ({ topic, messages })),
-      });
     },
     async close() {
-      await producer.disconnect();
-      handle.destroy();
+      connection.destroy();
     },
   };
 }

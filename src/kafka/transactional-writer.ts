@@ -18,25 +18,15 @@
  *   T5  A transaction of offsets only is one like any other.
  *   T6  What an earlier owner left open in a partition is aborted before the same records are written there again.
  */
-import { setTimeout as sleep } from "node:timers/promises";
-
 import type { OutputRecord } from "../actors/record.ts";
 import { assert, LockstepError } from "../errors.ts";
 import type { KafkaClient } from "./client.ts";
 import type { Connection } from "./connection.ts";
 import { openConnection } from "./connection.ts";
+import { createPartitionWrites, groupByTopic, repeat } from "./partition-writes.ts";
 import type { PartitionBatch } from "./produce-batches.ts";
 import { batchRounds } from "./produce-batches.ts";
-import type { TopicPartitions } from "./wire.ts";
-import {
-  errorText,
-  errorType,
-  isCoordinatorMoved,
-  isFenced,
-  isPassing,
-  isRefused,
-  unavailable,
-} from "./wire-errors.ts";
+import { errorText, errorType, isCoordinatorMoved, isFenced, isRefused, unavailable } from "./wire-errors.ts";
 
 /** Fail-points, in the order they are passed. */
 export type PublishPoint = "kafka.begun" | "kafka.produced" | "kafka.offsets-sent" | "kafka.before-end" | "kafka.ended";
@@ -79,18 +69,6 @@ export interface Writer {
   publish(transaction: WriterTransaction): Promise<void>;
   close(): Promise<void>;
 }
-
-/**
- * First wait of a repeated request. After a commit the next transaction meets CONCURRENT_TRANSACTIONS until the
- * markers are written, some 5-20 ms; the broker itself answers such a request late, so a shorter wait gains nothing.
- */
-const RETRY_FIRST_MS = 3;
-const RETRY_MAX_MS = 250;
-
-/** A topic that metadata does not know may have been made a moment ago. */
-const UNKNOWN_TOPIC_GRACE_MS = 2_000;
-
-const SEQUENCE_LIMIT = 2 ** 31;
 
 /**
  * InitProducerId, once: aborts what a predecessor left open and fences it.
@@ -142,8 +120,7 @@ function createWriter(
   const { groupId, publishTimeoutMs } = options;
   const maxBatchBytes = options.maxBatchBytes ?? 512 * 1024;
   const hook = options.hook ?? (() => undefined);
-  /** Next sequence number by `topic/partition`. */
-  const sequences = new Map<string, number>();
+  const writes = createPartitionWrites(connection, identity);
   let state: "ready" | "publishing" | "failed" | "closed" = "ready";
 
   return {
@@ -161,7 +138,7 @@ function createWriter(
         if (rounds.length > 0) await addPartitions(rounds[0]!, endMs);
         await hook("kafka.begun");
         stage = "produce";
-        for (const round of rounds) await produce(round, endMs);
+        for (const round of rounds) await writes.produce(round, endMs);
         await hook("kafka.produced");
         stage = "offsets";
         await sendOffsets(offsets, endMs);
@@ -189,8 +166,8 @@ function createWriter(
   /** The first round touches every partition of the transaction. */
   async function addPartitions(round: readonly PartitionBatch[], endMs: number): Promise<void> {
     const topics = groupByTopic(round, ({ partition }) => partition);
-    await watchTopics(round, endMs);
-    await repeat(endMs, async () => {
+    await writes.locate(round, endMs);
+    await repeat(connection, endMs, async () => {
       const coordinator = await connection.coordinator("transaction", identity.transactionalId);
       await coordinator.addPartitionsToTxn({ ...identity, topics });
     });
@@ -199,7 +176,7 @@ function createWriter(
   /**
    * T6, by a transaction that writes nothing and aborts. InitProducerId has had Kafka abort what was open, but Kafka 4.3 passes
    * over a partition that has no leader at that moment, as while its only broker comes back; the next commit of this id
-   * would then make visible what stands there (seen when the only broker was killed and came back, docs/protocol.md, B2).
+   * would then make visible what stands there (seen when the only broker was killed and came back, docs/protocol.md, B5).
    */
   async function abortLeftovers(round: readonly PartitionBatch[], endMs: number): Promise<void> {
     await addPartitions(round, endMs);
@@ -207,65 +184,8 @@ function createWriter(
     await coordinator.endTxn({ ...identity, transactionResult: false });
   }
 
-  async function watchTopics(round: readonly PartitionBatch[], endMs: number): Promise<void> {
-    const topics = [...new Set(round.map(({ topic }) => topic))];
-    await repeat(endMs, async () => {
-      await connection.watch(topics);
-      for (const { topic, partition } of round) {
-        if (connection.leader(topic, partition) === null) throw unknownPartition(topic, partition);
-      }
-    });
-  }
-
-  /** Each leader gets its batches in one request; a request that fails is repeated whole, with the same sequence numbers. */
-  async function produce(round: readonly PartitionBatch[], endMs: number): Promise<void> {
-    const numbered = round.map((batch) => ({ ...batch, firstSequence: takeSequence(batch) }));
-    let missing = numbered;
-    await repeat(endMs, async () => {
-      const byLeader = new Map<number, typeof numbered>();
-      for (const batch of missing) {
-        const nodeId = connection.leader(batch.topic, batch.partition);
-        if (nodeId === null) throw unknownPartition(batch.topic, batch.partition);
-        byLeader.set(nodeId, [...(byLeader.get(nodeId) ?? []), batch]);
-      }
-      const results = await Promise.allSettled(
-        [...byLeader].map(([nodeId, batches]) => produceTo(nodeId, batches, endMs)),
-      );
-      const written = new Set(results.flatMap((result) => (result.status === "fulfilled" ? result.value : [])));
-      missing = missing.filter((batch) => !written.has(batch));
-      const failed = results.find((result) => result.status === "rejected");
-      if (failed !== undefined) throw failed.reason;
-    });
-  }
-
-  async function produceTo<B extends PartitionBatch & { firstSequence: number }>(
-    nodeId: number,
-    batches: readonly B[],
-    endMs: number,
-  ): Promise<readonly B[]> {
-    const broker = await connection.broker(nodeId);
-    await broker.produce({
-      ...identity,
-      acks: -1,
-      timeout: Math.max(1, Math.floor(endMs - performance.now())),
-      topicData: groupByTopic(batches, ({ partition, firstSequence, messages }) => ({
-        partition,
-        firstSequence,
-        messages,
-      })),
-    });
-    return batches;
-  }
-
-  function takeSequence({ topic, partition, messages }: PartitionBatch): number {
-    const key = `${topic}/${partition}`;
-    const first = sequences.get(key) ?? 0;
-    sequences.set(key, (first + messages.length) % SEQUENCE_LIMIT);
-    return first;
-  }
-
   async function sendOffsets(offsets: readonly GroupOffset[], endMs: number): Promise<void> {
-    await repeat(endMs, async () => {
+    await repeat(connection, endMs, async () => {
       const coordinator = await connection.coordinator("transaction", identity.transactionalId);
       await coordinator.addOffsetsToTxn({ ...identity, groupId });
     });
@@ -274,33 +194,14 @@ function createWriter(
       offset: offset.toString(),
       metadata,
     }));
-    await repeat(endMs, async () => {
+    await repeat(connection, endMs, async () => {
       const coordinator = await connection.coordinator("group", groupId);
       await coordinator.txnOffsetCommit({ ...identity, groupId, topics });
     });
   }
 
   async function coordinatorNow(kind: "transaction", key: string, endMs: number) {
-    return repeat(endMs, () => connection.coordinator(kind, key));
-  }
-
-  /** Repeats an idempotent request while its failure can pass and the deadline is not over. */
-  async function repeat<T>(endMs: number, request: () => Promise<T>): Promise<T> {
-    const graceEndMs = performance.now() + UNKNOWN_TOPIC_GRACE_MS;
-    for (let waitMs = RETRY_FIRST_MS; ; waitMs = Math.min(waitMs * 2, RETRY_MAX_MS)) {
-      try {
-        return await request();
-      } catch (error) {
-        const type = errorType(error);
-        const limitMs = type === "UNKNOWN_TOPIC_OR_PARTITION" ? Math.min(graceEndMs, endMs) : endMs;
-        if (!isPassing(error) || connection.destroyed || performance.now() + waitMs > limitMs) throw error;
-        await sleep(waitMs);
-        if (type === "CONCURRENT_TRANSACTIONS") continue;
-        connection.forgetCoordinators();
-        // A refresh that fails shows in the next try, with its cause.
-        await connection.refresh().catch(() => undefined);
-      }
-    }
+    return repeat(connection, endMs, () => connection.coordinator(kind, key));
   }
 
   async function translate(
@@ -350,25 +251,4 @@ function createWriter(
     }
     return faulty.length > 0 ? faulty : topics;
   }
-}
-
-function groupByTopic<T extends { readonly topic: string }, P>(
-  items: readonly T[],
-  toPartition: (item: T) => P,
-): TopicPartitions<P>[] {
-  const byTopic = new Map<string, P[]>();
-  for (const item of items) {
-    const partitions = byTopic.get(item.topic) ?? [];
-    byTopic.set(item.topic, partitions);
-    partitions.push(toPartition(item));
-  }
-  return [...byTopic].map(([topic, partitions]) => ({ topic, partitions }));
-}
-
-/** In kafkajs' shape, so that it counts as a failure that can pass until the grace is over, and as refused then. */
-function unknownPartition(topic: string, partition: number): Error {
-  return Object.assign(new Error(`${topic} has no partition ${partition}, or it has no leader`), {
-    type: "UNKNOWN_TOPIC_OR_PARTITION",
-    topic,
-  });
 }

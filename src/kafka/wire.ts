@@ -55,12 +55,14 @@ export interface WireBroker {
   }): Promise<{ responses: { topicName: string; partitions: WirePartition[] }[] }>;
 
   initProducerId(request: {
-    transactionalId: string;
+    /** Undefined: an idempotent producer without transactions. */
+    transactionalId?: string;
     transactionTimeout: number;
   }): Promise<{ producerId: string; producerEpoch: number }>;
   addPartitionsToTxn(request: ProducerIdentity & { topics: TopicPartitions<number>[] }): Promise<unknown>;
   produce(
-    request: ProducerIdentity & {
+    request: Omit<ProducerIdentity, "transactionalId"> & {
+      transactionalId?: string | undefined;
       acks: number;
       timeout: number;
       compression?: CompressionTypes;

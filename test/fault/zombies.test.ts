@@ -86,9 +86,15 @@ longTest(
     const victim = bed.startVictim("acquire.f1:1:stop");
     const { shard } = await victim.untilHit();
     await bed.untilTakenOver();
+    // At rest: an InitProducerId that met a commit just being completed would be told to come again, and the victim would
+    // find the other token before it fenced anybody.
+    await bed.settle();
     const from = bed.deployment.events.length;
     victim.letRun();
     await victim.untilEvent("lost", shard);
+    // Before the group gives it shards again: the steady process must keep this one to find out.
+    victim.process.signal("SIGKILL");
+    bed.load.resume();
     // Its fence came after the steady process's own, which finds out at its next commit.
     await until(
       () => {
@@ -100,7 +106,6 @@ longTest(
       },
       { what: "the steady process to be fenced and to go on" },
     );
-    await bed.deployment.stop(victim.name);
     await bed.expectClean();
   },
 );
@@ -114,13 +119,15 @@ longTest("Z6: the old owner ends its Kafka transaction after the new F1, before 
   await next.untilHit();
   old.letRun();
   await until(async () => (await publishedSeq(bed, shard)) === seq, { what: `Kafka to have commit ${seq}` });
+  await old.untilEvent("lost", shard);
+  // Before the group takes the shard back from the next owner and gives it to this one again.
+  old.process.signal("SIGKILL");
   next.letRun();
 
   expect(await next.untilEvent("running", shard)).toMatchObject({ seq });
   expect(next.events("redo-published", shard)).toEqual([]);
-  await old.untilEvent("lost", shard);
   bed.startSteady();
   await bed.deployment.untilRunning();
-  await Promise.all([old, next].map(({ name }) => bed.deployment.stop(name)));
+  await bed.deployment.stop(next.name);
   await bed.expectClean();
 });
