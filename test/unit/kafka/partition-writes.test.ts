@@ -1,0 +1,112 @@
+/** What is sent to which broker, in what order and under which sequence number, while leaders move and answers are lost. */
+import { expect, test } from "vitest";
+
+import type { Connection } from "../../../src/kafka/connection.ts";
+import { createPartitionWrites } from "../../../src/kafka/partition-writes.ts";
+import type { PartitionBatch } from "../../../src/kafka/produce-batches.ts";
+
+const TOPIC = "t";
+
+interface Sent {
+  readonly node: number;
+  readonly partition: number;
+  readonly firstSequence: number;
+  readonly values: string[];
+}
+
+/** A cluster by script: who leads a partition now, and what a broker does with a request. */
+function cluster(options: {
+  leaders: Record<number, number>;
+  onRefresh?: (leaders: Record<number, number>) => void;
+  answer?: (node: number, nth: number) => void;
+}) {
+  const sent: Sent[] = [];
+  const calls = new Map<number, number>();
+  const connection = {
+    destroyed: false,
+    watch: async () => {},
+    refresh: async () => options.onRefresh?.(options.leaders),
+    leader: (_topic: string, partition: number) => options.leaders[partition] ?? null,
+    forgetCoordinators: () => {},
+    broker: async (node: number) => ({
+      async produce({
+        topicData,
+      }: {
+        topicData: {
+          partitions: { partition: number; firstSequence: number; messages: { value: Buffer | null }[] }[];
+        }[];
+      }) {
+        const nth = (calls.get(node) ?? 0) + 1;
+        calls.set(node, nth);
+        for (const { partition, firstSequence, messages } of topicData.flatMap((topic) => topic.partitions)) {
+          sent.push({ node, partition, firstSequence, values: messages.map(({ value }) => String(value)) });
+        }
+        options.answer?.(node, nth);
+      },
+    }),
+  } as unknown as Connection;
+  return { connection, sent, writes: createPartitionWrites(connection, { producerId: "1", producerEpoch: 0 }) };
+}
+
+function batch(partition: number, ...values: string[]): PartitionBatch {
+  return { topic: TOPIC, partition, messages: values.map((value) => ({ value: Buffer.from(value) })) };
+}
+
+function connectionLost(): never {
+  throw Object.assign(new Error("connection closed"), { name: "KafkaJSConnectionClosedError" });
+}
+
+const soon = () => performance.now() + 5_000;
+
+test("W1: a batch whose answer was lost is sent again under the same sequence number, the next one under the next", async () => {
+  const { writes, sent } = cluster({
+    leaders: { 0: 1 },
+    answer: (_, nth) => (nth === 1 ? connectionLost() : undefined),
+  });
+  await writes.produce([batch(0, "a", "b")], soon());
+  await writes.produce([batch(0, "c")], soon());
+  expect(sent.map(({ firstSequence, values }) => [firstSequence, values.join("")])).toEqual([
+    [0, "ab"],
+    [0, "ab"],
+    [2, "c"],
+  ]);
+});
+
+test("W2: a batch whose leader moves to a broker that has answered for others is sent there", async () => {
+  const { writes, sent } = cluster({
+    leaders: { 0: 1, 1: 2 },
+    onRefresh: (leaders) => {
+      leaders[1] = 1;
+    },
+    answer: (node) => (node === 2 ? connectionLost() : undefined),
+  });
+  await writes.produce([batch(0, "a"), batch(1, "b")], soon());
+  expect(sent.map(({ node, partition, values }) => [node, partition, values.join("")])).toEqual([
+    [1, 0, "a"],
+    [2, 1, "b"],
+    [1, 1, "b"],
+  ]);
+});
+
+test("W3: the next round of a partition waits for the one before", async () => {
+  const { writes, sent } = cluster({ leaders: { 0: 1 }, answer: (_, nth) => (nth < 3 ? connectionLost() : undefined) });
+  for (const round of [[batch(0, "a")], [batch(0, "b")]]) await writes.produce(round, soon());
+  expect(sent.map(({ values }) => values.join(""))).toEqual(["a", "a", "a", "b"]);
+});
+
+test("what cannot pass is thrown as it came, and what does not pass until the deadline too", async () => {
+  const refused = Object.assign(new Error("too large"), { type: "MESSAGE_TOO_LARGE" });
+  const first = cluster({
+    leaders: { 0: 1 },
+    answer: () => {
+      throw refused;
+    },
+  });
+  await expect(first.writes.produce([batch(0, "a")], soon())).rejects.toBe(refused);
+  expect(first.sent).toHaveLength(1);
+
+  const leaderless = cluster({ leaders: {} });
+  await expect(leaderless.writes.locate([batch(7, "a")], performance.now() + 20)).rejects.toThrow(
+    "t has no partition 7, or it has no leader",
+  );
+});
