@@ -43,6 +43,12 @@ export const ERROR_CODES = {
   PUBLISH_REFUSED: "halt",
   ID_COLLISION: "halt",
   SCHEMA_REFUSED: "halt",
+  POSITION_FELL: "halt",
+  STREAM_TIME_FELL: "halt",
+  RECORDS_UNACCOUNTED: "halt",
+  IDS_NOT_UNIQUE: "halt",
+  REDO_DIFFERS: "halt",
+  DRAIN_INCOMPLETE: "halt",
   INVARIANT_BROKEN: "halt",
   // records and timers that can never succeed
   RECORD_UNDECODABLE: "quarantine",
@@ -58,6 +64,32 @@ export const ERROR_CODES = {
 } as const satisfies Record<string, Remedy>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;
+
+/** Asserts: what only a bug of ours can bring about. Those of the commit protocol have a code each, all others the last. */
+export const BUGS = [
+  "POSITION_FELL",
+  "STREAM_TIME_FELL",
+  "RECORDS_UNACCOUNTED",
+  "IDS_NOT_UNIQUE",
+  "REDO_DIFFERS",
+  "DRAIN_INCOMPLETE",
+  "INVARIANT_BROKEN",
+] as const satisfies readonly ErrorCode[];
+
+/**
+ * What the commit protocol checks while it runs, and counts as `lockstep_asserts_failed_total`: bugs, and contradictions between
+ * what two servers say, which a bug or lost data can bring about.
+ */
+export const PROTOCOL_ASSERTS = [
+  ...BUGS,
+  "STORE_WENT_BACK",
+  "POSITIONS_CONTRADICT",
+  "REDO_BROKEN",
+  "JOURNAL_BROKEN",
+  "ID_COLLISION",
+] as const satisfies readonly ErrorCode[];
+
+export type Bug = (typeof BUGS)[number];
 
 export class LockstepError extends Error {
   readonly code: ErrorCode;
@@ -83,7 +115,11 @@ export function isLockstepError(error: unknown): error is LockstepError {
   return typeof code === "string" && code in ERROR_CODES;
 }
 
+export function isBug(code: unknown): code is Bug {
+  return (BUGS as readonly unknown[]).includes(code);
+}
+
 /** A bug, not an operating error: the task that meets it stops. */
-export function assert(condition: unknown, sentence: string): asserts condition {
-  if (!condition) throw new LockstepError("INVARIANT_BROKEN", sentence);
+export function assert(condition: unknown, sentence: string, code: Bug = "INVARIANT_BROKEN"): asserts condition {
+  if (!condition) throw new LockstepError(code, sentence);
 }

@@ -91,6 +91,7 @@ export class InputQueues {
       assert(
         queue.nextOffset === null || offset >= queue.nextOffset,
         `offset ${offset} of ${topic} was queued when ${queue.nextOffset} was to come`,
+        "POSITION_FELL",
       );
       queue.nextOffset = offset + 1n;
       queue.judged.push(one);
@@ -100,6 +101,7 @@ export class InputQueues {
     assert(
       queue.nextOffset === null || answer.nextOffset >= queue.nextOffset,
       `${topic} goes on at ${answer.nextOffset}, before ${queue.nextOffset}`,
+      "POSITION_FELL",
     );
     queue.nextOffset = answer.nextOffset;
     queue.caughtUpAtMs = answer.caughtUp ? answer.answeredAtMs : -1;

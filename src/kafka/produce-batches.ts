@@ -8,6 +8,7 @@
 import type { Message } from "kafkajs";
 
 import type { Headers, OutputRecord } from "../actors/record.ts";
+import { assert } from "../errors.ts";
 
 export interface PartitionBatch {
   readonly topic: string;
@@ -43,6 +44,22 @@ export function batchRounds(records: readonly OutputRecord[], maxBatchBytes: num
     }
   }
   return rounds;
+}
+
+/** Every record of the commit, and every byte of its key and value, is in one batch: what is sent is what redo has. */
+export function assertAllSent(records: readonly OutputRecord[], rounds: readonly (readonly PartitionBatch[])[]): void {
+  const messages = rounds.flat().flatMap((batch) => batch.messages);
+  const wanted = contentBytes(records);
+  const sent = contentBytes(messages as readonly Pick<OutputRecord, "key" | "value">[]);
+  assert(
+    messages.length === records.length && sent === wanted,
+    `${messages.length} records with ${sent} bytes would be sent, redo has ${records.length} with ${wanted}`,
+    "REDO_DIFFERS",
+  );
+}
+
+function contentBytes(records: readonly Pick<OutputRecord, "key" | "value">[]): number {
+  return records.reduce((bytes, { key, value }) => bytes + (key?.length ?? 0) + (value?.length ?? 0), 0);
 }
 
 /** Upper bound of the bytes that a record takes in a batch, uncompressed. */

@@ -25,7 +25,7 @@ import type { Connection } from "./connection.ts";
 import { openConnection } from "./connection.ts";
 import { createPartitionWrites, groupByTopic, repeat } from "./partition-writes.ts";
 import type { PartitionBatch } from "./produce-batches.ts";
-import { batchRounds } from "./produce-batches.ts";
+import { assertAllSent, batchRounds } from "./produce-batches.ts";
 import { errorText, errorType, isCoordinatorMoved, isFenced, isRefused, unavailable } from "./wire-errors.ts";
 
 /** Fail-points, in the order they are passed. */
@@ -127,13 +127,14 @@ function createWriter(
     async publish({ records, offsets, again = false }) {
       assert(state === "ready", `a writer that is ${state} publishes nothing: ${identity.transactionalId}`);
       assert(offsets.length > 0, "every transaction carries offsets");
+      const rounds = batchRounds(records, maxBatchBytes);
+      assertAllSent(records, rounds);
       state = "publishing";
       let stage: PublishStage = "begin";
       const endMs = performance.now() + publishTimeoutMs;
       // Cuts whatever is under way, so that a broker which never answers cannot hold a publish beyond its deadline.
       const deadline = setTimeout(connection.destroy, publishTimeoutMs);
       try {
-        const rounds = batchRounds(records, maxBatchBytes);
         if (rounds.length > 0 && again) await abortLeftovers(rounds[0]!, endMs);
         if (rounds.length > 0) await addPartitions(rounds[0]!, endMs);
         await hook("kafka.begun");

@@ -22,6 +22,7 @@ import type { OutputRecord, Positions } from "../actors/record.ts";
 import { encodeRedo } from "../actors/redo-codec.ts";
 import type { ShardModel } from "../actors/shard-model.ts";
 import { assert, hasCode, isLockstepError, type LockstepError } from "../errors.ts";
+import { advance, assertBalanced } from "./books.ts";
 import type { ShardContext } from "./shard-context.ts";
 
 /** One thing taken: a record of an input, or a tick of stream time. */
@@ -72,6 +73,7 @@ async function commitSome(
   await context.hook("fold.before");
   const foldStart = context.clock.monotonicMs();
   model.begin();
+  const streamTimeBefore = model.streamTimeMs;
   const { entries, count } = fold(context, model, items, verdicts);
   const effects = model.finish();
   const journal: Journal = { entries, verdicts: [...verdicts, ...effects.verdicts] };
@@ -83,6 +85,7 @@ async function commitSome(
   const positions = advance(standing.positions, journal.entries);
   const outputs = withSource(effects, { instance: context.instance, shard: context.shard, seq });
   const taken = entries.reduce((n, entry) => n + (entry.kind === "run" ? entry.count : 0), 0);
+  assertBalanced(effects, { taken, streamTimeMs: model.streamTimeMs, streamTimeBefore });
   try {
     await context.store.commit({
       ownership: standing.ownership,
@@ -169,7 +172,11 @@ function fold(
       run = { kind: "run", topic: record.topic, first: record.offset, next: record.offset, count: 0, crc: 0 };
       entries.push(run);
     }
-    assert(record.offset >= run.next, `offset ${record.offset} of ${record.topic} was taken after ${run.next}`);
+    assert(
+      record.offset >= run.next,
+      `offset ${record.offset} of ${record.topic} was taken after ${run.next}`,
+      "POSITION_FELL",
+    );
     run.next = record.offset + 1n;
     run.count += 1;
     run.crc = extendChecksum(run.crc, record);
@@ -177,24 +184,11 @@ function fold(
   return { entries, count };
 }
 
-function advance(positions: Positions, entries: readonly JournalEntry[]): Positions {
-  const next: Record<string, bigint> = { ...positions };
-  for (const entry of entries) {
-    if (entry.kind !== "run") continue;
-    assert(
-      entry.first >= next[entry.topic]!,
-      `run of ${entry.topic} begins at ${entry.first}, below the position ${next[entry.topic]}`,
-    );
-    next[entry.topic] = entry.next;
-  }
-  return next;
-}
-
 function withSource(effects: CommitEffects, source: { instance: string; shard: number; seq: number }): OutputRecord[] {
   const prefix = `${source.instance}/${source.shard}/${source.seq}/`;
   const ids = new Set<string>();
   return effects.publishes.map((published, ordinal) => {
-    assert(!ids.has(published.id), `id ${published.id} is published twice in commit ${source.seq}`);
+    assert(!ids.has(published.id), `id ${published.id} is published twice in commit ${source.seq}`, "IDS_NOT_UNIQUE");
     ids.add(published.id);
     const { topic, partition, key, value, timestampMs } = published;
     return {

@@ -5,7 +5,7 @@
  */
 import { deadLetterTopic, outputTopics } from "../actors/app.ts";
 import type { Config } from "../config.ts";
-import { type ErrorCode, isLockstepError, LockstepError } from "../errors.ts";
+import { type ErrorCode, isBug, isLockstepError, LockstepError } from "../errors.ts";
 import { createKafkaClient } from "../kafka/client.ts";
 import {
   clusterIdentity,
@@ -136,7 +136,7 @@ async function collect(faults: { code: ErrorCode; text: string }[], check: () =>
   try {
     await check();
   } catch (error) {
-    if (!isLockstepError(error) || error.code === "INVARIANT_BROKEN") throw error;
+    if (!isLockstepError(error) || isBug(error.code)) throw error;
     faults.push({ code: error.code, text: error.message });
   }
 }

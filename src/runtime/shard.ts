@@ -287,6 +287,7 @@ export class Shard {
       assert(
         snapshotter.seq === standing.seq && standing.confirmed === standing.seq,
         `after a drain k = P = c = S, but S = ${snapshotter.seq}, c = ${standing.confirmed}, P = ${standing.seq}`,
+        "DRAIN_INCOMPLETE",
       );
       await store.release(standing.ownership, standing.seq);
       log.released({ seq: standing.seq, drained: true });

@@ -4,6 +4,7 @@
  */
 import pino from "pino";
 
+import { isBug } from "../errors.ts";
 import type { Log } from "../log.ts";
 
 export function createLog(options: { level: string; bindings?: object; fd?: number }): Log {
@@ -25,7 +26,7 @@ export function createLog(options: { level: string; bindings?: object; fd?: numb
 function serializeError(error: unknown): unknown {
   if (!(error instanceof Error)) return error;
   const { code, remedy, details } = error as { code?: unknown; remedy?: unknown; details?: unknown };
-  const expected = typeof remedy === "string" && code !== "INVARIANT_BROKEN";
+  const expected = typeof remedy === "string" && !isBug(code);
   return {
     code,
     remedy,

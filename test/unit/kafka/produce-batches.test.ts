@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 
 import type { OutputRecord } from "../../../src/actors/record.ts";
-import { batchRounds, recordBytes } from "../../../src/kafka/produce-batches.ts";
+import { assertAllSent, batchRounds, recordBytes } from "../../../src/kafka/produce-batches.ts";
 
 const record = (topic: string, partition: number, value: Buffer): OutputRecord => ({
   topic,
@@ -63,4 +63,18 @@ test("headers of one name stay together in order, and a header without a value i
     100,
   );
   expect(round![0]!.messages[0]!.headers).toEqual({ a: [Buffer.from("1"), Buffer.from("2")], b: [Buffer.alloc(0)] });
+});
+
+test("a record or a byte that would not be sent is a bug", () => {
+  const records = [
+    record("t", 0, Buffer.from("one")),
+    record("t", 1, Buffer.from("two")),
+    record("t", 0, Buffer.alloc(0)),
+  ];
+  const rounds = batchRounds(records, 40);
+  expect(() => assertAllSent(records, rounds)).not.toThrow();
+  const differs = expect.objectContaining({ code: "REDO_DIFFERS" });
+  expect(() => assertAllSent(records, rounds.slice(1))).toThrow(differs);
+  expect(() => assertAllSent(records, [...rounds, rounds.at(-1)!])).toThrow(differs);
+  expect(() => assertAllSent([...records.slice(1), record("t", 0, Buffer.from("more"))], rounds)).toThrow(differs);
 });
