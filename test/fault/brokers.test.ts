@@ -55,7 +55,7 @@ for (const [where, point] of [
     });
     await bed.deployment.untilRunning({ timeoutMs: FAILOVER_MS });
     await node.start();
-    await bed.deployment.stop(victim.name);
+    await bed.deployment.retire(victim.name);
     await bed.expectClean();
   });
 }

@@ -17,6 +17,9 @@ import {
 } from "../support/fault-rows.ts";
 import { until } from "../support/until.ts";
 
+/** Who is to keep its shards while it is stopped or cut off must not be taken for dead meanwhile. */
+const STAYS = { LOCKSTEP_SESSION_TIMEOUT_MS: "20000" };
+
 let bed: FaultBed;
 
 beforeAll(async () => {
@@ -53,7 +56,7 @@ test("C4: killed when COMMIT had been sent: it happened or it did not, and the r
 
 test("C4: COMMIT was executed and its answer lost: the owner finds its commit, keeps its memory, publishes redo once", async () => {
   await withPostgresProxy(bed.deployment, async ({ proxy, env }) => {
-    const victim = bed.startVictim("pg.before-commit:3:stop,pg.commit-sent:3:stop", { env });
+    const victim = bed.startVictim("pg.before-commit:3:stop,pg.commit-sent:3:stop", { env: { ...env, ...STAYS } });
     const { shard } = await victim.untilHit();
     const seq = (await storedSeq(bed, shard)) + 1;
     proxy.toxics.dropReplies = true;
@@ -65,14 +68,14 @@ test("C4: COMMIT was executed and its answer lost: the owner finds its commit, k
     expect(await victim.untilEvent("restoring", shard)).toMatchObject({ err: { code: "COMMIT_UNKNOWN" } });
     expect(await victim.untilEvent("running", shard, 2)).toMatchObject({ seq, reused: true });
     expect(victim.events("redo-published", shard)).toMatchObject([{ from: seq, to: seq }]);
-    await bed.deployment.stop(victim.name);
+    await bed.deployment.retire(victim.name);
   });
   await bed.expectClean();
 });
 
 test("C4: COMMIT never arrived: the owner finds nothing, keeps its memory, makes the same commit again", async () => {
   await withPostgresProxy(bed.deployment, async ({ proxy, env }) => {
-    const victim = bed.startVictim("pg.before-commit:3:stop,pg.commit-sent:3:stop", { env });
+    const victim = bed.startVictim("pg.before-commit:3:stop,pg.commit-sent:3:stop", { env: { ...env, ...STAYS } });
     const { shard } = await victim.untilHit();
     const seq = (await storedSeq(bed, shard)) + 1;
     proxy.toxics.dropRequests = true;
@@ -84,7 +87,7 @@ test("C4: COMMIT never arrived: the owner finds nothing, keeps its memory, makes
     expect(await victim.untilEvent("restoring", shard)).toMatchObject({ err: { code: "COMMIT_UNKNOWN" } });
     expect(await victim.untilEvent("running", shard, 2)).toMatchObject({ seq: seq - 1, reused: true });
     expect(victim.events("redo-published", shard)).toEqual([]);
-    await bed.deployment.stop(victim.name);
+    await bed.deployment.retire(victim.name);
   });
   await bed.expectClean();
 });
@@ -112,7 +115,7 @@ test("C8: killed when the offsets were pending: the transaction is aborted, redo
 
 test("C9: EndTxn was executed and its answer lost: the owner finds its commit in Kafka and publishes nothing", async () => {
   await withKafkaProxy(bed.deployment, async ({ proxy, env }) => {
-    const victim = bed.startVictim("kafka.before-end:3:stop", { env });
+    const victim = bed.startVictim("kafka.before-end:3:stop", { env: { ...env, ...STAYS } });
     const { shard } = await victim.untilHit();
     const seq = await storedSeq(bed, shard);
     proxy.toxics.dropReplies = true;
@@ -125,14 +128,14 @@ test("C9: EndTxn was executed and its answer lost: the owner finds its commit in
     });
     expect(await victim.untilEvent("running", shard, 2)).toMatchObject({ seq, reused: true });
     expect(victim.events("redo-published", shard)).toEqual([]);
-    await bed.deployment.stop(victim.name);
+    await bed.deployment.retire(victim.name);
   });
   await bed.expectClean();
 });
 
 test("C9: EndTxn never arrived: the transaction is aborted, redo is published once", async () => {
   await withKafkaProxy(bed.deployment, async ({ proxy, env }) => {
-    const victim = bed.startVictim("kafka.before-end:3:stop", { env });
+    const victim = bed.startVictim("kafka.before-end:3:stop", { env: { ...env, ...STAYS } });
     const { shard } = await victim.untilHit();
     const seq = await storedSeq(bed, shard);
     const transactionalId = `${bed.deployment.groupId}-${shard}`;
@@ -146,7 +149,7 @@ test("C9: EndTxn never arrived: the transaction is aborted, redo is published on
     });
     expect(await victim.untilEvent("running", shard, 2)).toMatchObject({ seq, reused: true });
     expect(victim.events("redo-published", shard)).toMatchObject([{ from: seq, to: seq }]);
-    await bed.deployment.stop(victim.name);
+    await bed.deployment.retire(victim.name);
   });
   await bed.expectClean();
 });

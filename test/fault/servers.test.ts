@@ -87,7 +87,7 @@ describe("under load", () => {
       victim.letRun();
       await until(async () => (await storedSeq(bed, shard)) > seq + 1, { what: "the shard to go on" });
       await bed.deployment.untilRunning();
-      await bed.deployment.stop(victim.name);
+      await bed.deployment.retire(victim.name);
       await bed.expectClean();
     });
   }
@@ -101,7 +101,7 @@ describe("under load", () => {
       what: "somebody to notice",
     });
     await bed.deployment.untilRunning();
-    await bed.deployment.stop(other.name);
+    await bed.deployment.retire(other.name);
     await bed.expectClean();
   });
 
@@ -146,7 +146,7 @@ describe("under load", () => {
         timeoutMs: 120_000,
       });
       await bed.deployment.untilRunning({ timeoutMs: 120_000 });
-      await bed.deployment.stop(victim.name);
+      await bed.deployment.retire(victim.name);
       await bed.expectClean();
       expect(since(from).filter((line) => line.event === "redo-published" && line.shard === shard)).toMatchObject([
         { from: seq, to: seq },

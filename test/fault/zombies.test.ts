@@ -31,7 +31,7 @@ test("Z1: stopped after the fold, replaced, woken: its commit finds another toke
   expectNotCommitted(bed, zombie);
   victim.process.signal("SIGCONT");
   expect(await victim.untilEvent("lost", shard)).toMatchObject({ err: { code: "SHARD_LOST" } });
-  await bed.deployment.stop(victim.name);
+  await bed.deployment.retire(victim.name);
   await bed.expectClean();
   const { epoch } = await journalRow(bed, { shard, seq });
   expect(Number(epoch)).toBeGreaterThan(Number(victim.events("running", shard)[0]!["epoch"]));
@@ -46,7 +46,7 @@ test("Z2: stopped after COMMIT, replaced, woken: Kafka fences what it publishes,
     err: { code: "PUBLISH_FAILED", details: { fenced: true } },
   });
   await victim.untilEvent("lost", shard);
-  await bed.deployment.stop(victim.name);
+  await bed.deployment.retire(victim.name);
   await bed.expectClean();
 });
 
@@ -61,7 +61,7 @@ longTest(
       err: { code: "PUBLISH_FAILED", details: { fenced: true, stage: "end" } },
     });
     await victim.untilEvent("lost", shard);
-    await bed.deployment.stop(victim.name);
+    await bed.deployment.retire(victim.name);
     await bed.expectClean();
   },
 );
@@ -75,7 +75,7 @@ longTest(
     victim.process.signal("SIGCONT");
     expect(await victim.untilEvent("retrying", shard)).toMatchObject({ err: { code: "STORE_UNAVAILABLE" } });
     expect(await victim.untilEvent("lost", shard)).toMatchObject({ err: { code: "SHARD_LOST" } });
-    await bed.deployment.stop(victim.name);
+    await bed.deployment.retire(victim.name);
     await bed.expectClean();
   },
 );
@@ -128,6 +128,6 @@ longTest("Z6: the old owner ends its Kafka transaction after the new F1, before 
   expect(next.events("redo-published", shard)).toEqual([]);
   bed.startSteady();
   await bed.deployment.untilRunning();
-  await bed.deployment.stop(next.name);
+  await bed.deployment.retire(next.name);
   await bed.expectClean();
 });

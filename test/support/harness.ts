@@ -244,6 +244,20 @@ export class Deployment {
       throw new Error(`${name} ended with code ${ended.code}, signal ${ended.signal}\n${process.stderr}`);
   }
 
+  /**
+   * SIGTERM to a process that may be in the middle of losing its shards, when it cannot say "drained". Waits for the end.
+   * @throws {Error} it did not end by itself with code 0 or 1
+   */
+  async retire(name: string): Promise<void> {
+    const process = this.process(name);
+    process.signal("SIGTERM");
+    const ended = await Promise.race([process.exited, timeOut(STOP_MS)]);
+    if (ended === null) throw new Error(`${name} did not end within ${STOP_MS} ms after SIGTERM`);
+    if (ended.code !== 0 && ended.code !== 1)
+      throw new Error(`${name} ended with code ${ended.code}, signal ${ended.signal}\n${process.stderr}`);
+    this.#processes.delete(name);
+  }
+
   /** Of a process that ended as it should, with whatever code: the waits do not give up because of it. */
   forget(name: string): void {
     this.#processes.delete(name);
