@@ -52,6 +52,7 @@ export const ERROR_CODES = {
   INVARIANT_BROKEN: "halt",
   // records and timers that can never succeed
   RECORD_UNDECODABLE: "quarantine",
+  RECORD_TOO_LARGE: "quarantine",
   RECORD_REFUSED: "quarantine",
   RECORD_WITHOUT_KEY: "quarantine",
   RECORD_KEY_MISMATCH: "quarantine",

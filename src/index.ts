@@ -31,5 +31,6 @@ export type {
   TopicRules,
 } from "./audit/rules.ts";
 export type { DatabaseRow, InputHeaders, PublishedRecord, SourceRecord } from "./audit/sources.ts";
+export { readStrictJson } from "./audit/strict-json.ts";
 export type { AppTools, GeneratedRecord, LoadOptions, LoadRun, Manifest, WantedTopic } from "./cli/app-tools.ts";
 export { ERROR_CODES, type ErrorCode, LockstepError, type Remedy } from "./errors.ts";

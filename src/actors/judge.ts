@@ -3,17 +3,24 @@
  * it may be called ahead, when the record is queued, and again in a replay.
  *
  * Messages go into dead letters, whose bytes a replay must repeat: JSON.parse's own text, which differs between versions of
- * Node, is left out.
+ * Node, is left out. Every kind of bad record, and where it ends: docs/bad-input.md.
  */
 import { isUtf8 } from "node:buffer";
 
 import type { ErrorCode } from "../errors.ts";
 import type { App, InputDefinition, Schema } from "./app.ts";
+import { parseJson } from "./json-text.ts";
 import type { MachineEvent } from "./machine-host.ts";
 import type { InputRecord } from "./record.ts";
 
 /** How far event time may be beyond Kafka's timestamp: one such record would make all that follow late. */
 export const TIME_AHEAD_MS_MAX = 60_000;
+
+/**
+ * Bytes of a value, at most. Kafka's limit is on the compressed batch, so a record can come out far larger than its topic
+ * seems to allow; parsed, it takes about ten times as much again. 16 times Kafka's default limit.
+ */
+export const VALUE_BYTES_MAX = 16 * 1_048_576;
 
 /** Header of records that commits of an app published: `<instance>/<shard>/<seq>/<ordinal>`. */
 export const SOURCE_HEADER = "lockstep-source";
@@ -56,17 +63,15 @@ function judgeValue(
 ): Rejection | { event: MachineEvent; timeMs: number } {
   const { key, value: bytes } = record;
   if (bytes === null) return reject("RECORD_UNDECODABLE", "The record has no value.");
-  if (!isUtf8(bytes)) return reject("RECORD_UNDECODABLE", "The value is not UTF-8.");
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(bytes.toString("utf8"));
-  } catch {
-    // Why is to be seen in the bytes, which the dead letter has.
-    return reject("RECORD_UNDECODABLE", "The value is not JSON.");
+  if (bytes.length > VALUE_BYTES_MAX) {
+    return reject("RECORD_TOO_LARGE", `The value has ${bytes.length} bytes; ${VALUE_BYTES_MAX} are taken at most.`);
   }
+  if (!isUtf8(bytes)) return reject("RECORD_UNDECODABLE", "The value is not UTF-8.");
+  const parsed = parseJson(bytes.toString("utf8"));
+  if ("fault" in parsed) return reject("RECORD_UNDECODABLE", `The value ${parsed.fault}.`);
   if (key === null || key.length === 0) return reject("RECORD_WITHOUT_KEY", "The record has no key.");
 
-  const checked = check(definition.schema, parsed);
+  const checked = check(definition.schema, parsed.value);
   if ("issues" in checked) return reject("RECORD_REFUSED", checked.issues);
   const { value } = checked;
   if (typeof value !== "object" || value === null) return reject("RECORD_REFUSED", "The value is not an object.");

@@ -11,6 +11,9 @@ import tls from "node:tls";
 import type { ISocketFactory, Kafka, KafkaConfig, LogEntry } from "kafkajs";
 import kafkajs from "kafkajs";
 
+import { installGzip } from "./codecs.ts";
+import { installHeaderDecoder } from "./record-headers.ts";
+
 /** Object first, constant message: the shape of pino, without importing it. */
 export interface KafkaLogger {
   debug(fields: object, message: string): void;
@@ -61,6 +64,8 @@ export function createKafkaClient(options: KafkaClientOptions): KafkaClient {
   const logger = options.logger ?? SILENT;
   // Read once, at the first producer without a partitioner; each of ours sets partitions itself.
   process.env.KAFKAJS_NO_PARTITIONER_WARNING = "1";
+  installGzip();
+  installHeaderDecoder();
 
   return {
     brokers: options.brokers,

@@ -1,7 +1,12 @@
 /**
- * Compression codecs: gzip is built into kafkajs; snappy, lz4 and zstd need one registered, or else reading such a topic
- * fails for ever at the same offset. So it fails once, in words.
+ * Compression codecs: gzip is here; snappy, lz4 and zstd need one registered, or else reading such a topic fails for ever at
+ * the same offset. So it fails once, in words.
+ *
+ * kafkajs' own gzip has no limit, and 1 MB of it can hold a gigabyte: a batch that decompresses to more than
+ * BATCH_BYTES_MAX is not taken, and its partition halts as one that cannot be read.
  */
+import { promisify } from "node:util";
+import { gunzip, gzip } from "node:zlib";
 import kafkajs from "kafkajs";
 
 import { LockstepError } from "../errors.ts";
@@ -12,6 +17,28 @@ const CODECS: Readonly<Record<string, number>> = {
   lz4: kafkajs.CompressionTypes.LZ4,
   zstd: kafkajs.CompressionTypes.ZSTD,
 };
+
+/** 64 times Kafka's default limit of a batch. Ratios of JSON lie below 20. */
+export const BATCH_BYTES_MAX = 64 * 1_048_576;
+
+/** Puts the limit into every `Kafka` object of this process. Idempotent. */
+export function installGzip(): void {
+  const codec = {
+    compress: ({ buffer }: { buffer: Buffer }) => promisify(gzip)(buffer),
+    async decompress(buffer: Buffer): Promise<Buffer> {
+      try {
+        return (await promisify<Buffer, { maxOutputLength: number }, Buffer>(gunzip)(buffer, {
+          maxOutputLength: BATCH_BYTES_MAX,
+        })) as Buffer;
+      } catch (error) {
+        if ((error as { code?: unknown }).code !== "ERR_BUFFER_TOO_LARGE") throw error;
+        throw new Error(`a batch of ${buffer.length} bytes decompresses to more than ${BATCH_BYTES_MAX}`);
+      }
+    },
+  };
+  (kafkajs.CompressionCodecs as unknown as Record<number, () => typeof codec>)[kafkajs.CompressionTypes.GZIP] = () =>
+    codec;
+}
 
 /** Whether records of this `compression.type` can be read; names that are no codec ("producer", "uncompressed") can. */
 export function isCodecReadable(name: string): boolean {

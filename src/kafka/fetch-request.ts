@@ -5,8 +5,9 @@
  *   Q1  `nextOffset` >= `position`, and every record is in [position, nextOffset), ascending.
  *   Q2  `nextOffset` is past control records and aborted ones, so that a log that ends in them is still read to its end.
  */
-import type { Headers, InputRecord } from "../actors/record.ts";
+import type { InputRecord } from "../actors/record.ts";
 import { filterCommitted } from "./committed-filter.ts";
+import { toHeaders } from "./record-headers.ts";
 import type { WireBroker, WirePartition, WireRecord } from "./wire.ts";
 import { READ_COMMITTED } from "./wire.ts";
 
@@ -93,19 +94,4 @@ function toInputRecord(topic: string, partition: number, offset: bigint, record:
     headers: toHeaders(record.headers),
     timestampMs: BigInt(record.timestamp),
   };
-}
-
-/**
- * kafkajs gives an object: one value, or an array where a name came several times. A name that every object has by
- * inheritance ("toString") comes with the inherited thing as the array's first item, which is dropped here.
- */
-function toHeaders(headers: Readonly<Record<string, unknown>>): Headers {
-  const list: [string, Buffer | null][] = [];
-  for (const name of Object.keys(headers)) {
-    const value = headers[name];
-    for (const each of Array.isArray(value) ? value : [value]) {
-      if (each === null || Buffer.isBuffer(each)) list.push([name, each]);
-    }
-  }
-  return list;
 }

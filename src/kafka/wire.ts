@@ -6,12 +6,14 @@
  */
 import type { Cluster, CompressionTypes, Message, PartitionMetadata } from "kafkajs";
 
+import type { WireHeader } from "./record-headers.ts";
+
 export interface WireRecord {
   readonly offset: string;
   readonly timestamp: string;
   readonly key: Buffer | null;
   readonly value: Buffer | null;
-  readonly headers: Readonly<Record<string, unknown>>;
+  readonly headers: readonly WireHeader[];
   readonly isControlRecord: boolean;
   readonly batchContext: {
     readonly firstOffset: string;

@@ -31,7 +31,7 @@ function logOf(steps: readonly Step[]) {
         timestamp: "0",
         key: kind.marker === undefined ? Buffer.alloc(4) : Buffer.from([0, 0, 0, kind.marker]),
         value: null,
-        headers: {},
+        headers: [],
         isControlRecord: kind.marker !== undefined,
         batchContext,
       })),

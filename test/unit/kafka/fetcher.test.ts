@@ -76,7 +76,7 @@ function recordAt(offset: number) {
     timestamp: "0",
     key: null,
     value: null,
-    headers: {},
+    headers: [],
     isControlRecord: false,
     batchContext: { firstOffset: String(offset), lastOffsetDelta: 0, producerId: "-1", inTransaction: false },
   };

@@ -3,9 +3,8 @@
  *
  * The audit reads values by hand, not by the app's schemas: a fault there must not hide itself.
  */
-import { isUtf8 } from "node:buffer";
-
 import type { SourceRecord } from "../../../audit/sources.ts";
+import { readStrictJson } from "../../../audit/strict-json.ts";
 
 export const TIMEFRAMES = ["1m", "5m", "15m"] as const;
 export type Timeframe = (typeof TIMEFRAMES)[number];
@@ -42,6 +41,7 @@ export function judgeSignal(record: SourceRecord): GoodSignal | BadSignal {
   if (keyMissing) codes.add("RECORD_WITHOUT_KEY");
 
   const fields = parseObject(record.value);
+  if (fields === "too large") return { codes: [...codes, "RECORD_TOO_LARGE"] };
   if (fields === "undecodable") return { codes: [...codes, "RECORD_UNDECODABLE"] };
   if (fields === "no object") return { codes: [...codes, "RECORD_REFUSED"] };
 
@@ -82,14 +82,12 @@ export function judgeSignal(record: SourceRecord): GoodSignal | BadSignal {
   return { symbol, timeframe, side, qty, price, ts, identity };
 }
 
-function parseObject(value: Buffer | null): Readonly<Record<string, unknown>> | "undecodable" | "no object" {
-  if (value === null || !isUtf8(value)) return "undecodable";
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(value.toString("utf8"));
-  } catch {
-    return "undecodable"; // JSON.parse throws for nothing else.
-  }
+function parseObject(
+  value: Buffer | null,
+): Readonly<Record<string, unknown>> | "too large" | "undecodable" | "no object" {
+  const read = readStrictJson(value);
+  if (typeof read === "string") return read;
+  const { value: parsed } = read;
   if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) return "no object";
   return parsed as Record<string, unknown>;
 }

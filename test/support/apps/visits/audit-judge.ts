@@ -1,7 +1,5 @@
 /** Which records the visits app can take, judged by hand: not by the app's schema, whose faults must not hide themselves. */
-import { isUtf8 } from "node:buffer";
-
-import type { SourceRecord } from "lockstep";
+import { readStrictJson, type SourceRecord } from "lockstep";
 
 const KINDS = ["enter", "ping", "leave", "poison"];
 const AHEAD_MS_MAX = 60_000;
@@ -15,9 +13,10 @@ export interface JudgedVisit {
 export function judgeVisit({ key, value, timestampMs }: SourceRecord): JudgedVisit {
   const codes: string[] = [];
   if (key === null || key.length === 0) codes.push("RECORD_WITHOUT_KEY");
-  const fields = objectOf(value);
-  if (fields === null) return { codes: [...codes, "RECORD_UNDECODABLE"], event: null };
-  const { visitor, kind, at } = fields;
+  const read = readStrictJson(value);
+  if (read === "too large") return { codes: [...codes, "RECORD_TOO_LARGE"], event: null };
+  if (read === "undecodable") return { codes: [...codes, "RECORD_UNDECODABLE"], event: null };
+  const { visitor, kind, at } = (read.value ?? {}) as Record<string, unknown>;
   const visitorFits = typeof visitor === "string" && /^[a-e][0-9]{1,6}$/.test(visitor);
   const kindFits = typeof kind === "string" && KINDS.includes(kind);
   const atFits = typeof at === "number" && Number.isSafeInteger(at) && at >= 0;
@@ -25,13 +24,4 @@ export function judgeVisit({ key, value, timestampMs }: SourceRecord): JudgedVis
   if (codes.length === 0 && key?.toString("utf8") !== visitor) codes.push("RECORD_KEY_MISMATCH");
   if (timestampMs >= 0n && at > Number(timestampMs) + AHEAD_MS_MAX) codes.push("RECORD_TIME_INVALID");
   return { codes, event: { visitor, kind, at } };
-}
-
-function objectOf(value: Buffer | null): Record<string, unknown> | null {
-  if (value === null || !isUtf8(value)) return null;
-  try {
-    return JSON.parse(value.toString("utf8")) as Record<string, unknown>;
-  } catch {
-    return null; // it is no JSON
-  }
 }
