@@ -9,7 +9,11 @@ export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 export const MAIN = join(ROOT, "dist/main.js");
 
 /** What `LOCKSTEP_APP` is set to: a name of the package, or the path of a compiled test app (scripts/build-test-apps.mjs). */
-export const APPS = { trading: "trading", visits: join(ROOT, ".lockstep/test-apps/visits/app.js") } as const;
+export const APPS = {
+  trading: "trading",
+  visits: join(ROOT, ".lockstep/test-apps/visits/app.js"),
+  hostile: join(ROOT, ".lockstep/test-apps/hostile/app.js"),
+} as const;
 
 /** Fast, so that a takeover takes seconds; slow enough for two cores that others use too. */
 export const FAST = {

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 
 import type { Schema } from "../../../src/actors/app.ts";
 import { input } from "../../../src/actors/app.ts";
-import { judge } from "../../../src/actors/judge.ts";
+import { judge, VALUE_BYTES_MAX } from "../../../src/actors/judge.ts";
 import type { InputRecord } from "../../../src/actors/record.ts";
 import { judged, opSchema, record, testApp } from "./machines.ts";
 
@@ -24,6 +24,8 @@ describe("judge", () => {
     ["no value and no key", { value: null, key: null }, "RECORD_UNDECODABLE", /no value/],
     ["bytes that are not UTF-8", { value: Buffer.from([0x22, 0xc3, 0x28, 0x22]) }, "RECORD_UNDECODABLE", /not UTF-8/],
     ["text that is not JSON", { value: Buffer.from("{") }, "RECORD_UNDECODABLE", /not JSON/],
+    ["a value beyond 16 MiB", { value: Buffer.alloc(VALUE_BYTES_MAX + 1, " ") }, "RECORD_TOO_LARGE", /16777217 bytes/],
+    ["a value that JSON.parse would change", { value: Buffer.from('{"n":1e999}') }, "RECORD_UNDECODABLE", /1e999/],
     ["no key", { value: good, key: null }, "RECORD_WITHOUT_KEY", /no key/],
     ["an empty key", { value: good, key: "" }, "RECORD_WITHOUT_KEY", /no key/],
     ["a value that the schema refuses", { value: { ...good, op: "what" } }, "RECORD_REFUSED", /^op: is not known$/],
