@@ -15,6 +15,7 @@
  *   L3  A tick moves stream time by monotonic time since the last record taken, never to the wall clock.
  */
 import type { InputQueues } from "../actors/take.ts";
+import type { Clock } from "../clock.ts";
 import { hasCode, isLockstepError, LockstepError } from "../errors.ts";
 import { commitItems, type Item, rest, type Standing } from "./commit.ts";
 import type { ShardContext } from "./shard-context.ts";
@@ -30,29 +31,23 @@ export interface Wake {
   ring(): void;
 }
 
-export function createWake(): Wake {
+/** A wait begins where `ring` was not called since the last one; it ends by a ring, or on the clock. */
+export function createWake(clock: Clock): Wake {
   let rung = false;
   let release: (() => void) | null = null;
   return {
-    wait(ms) {
-      if (rung) {
-        rung = false;
-        return Promise.resolve();
+    async wait(ms) {
+      if (!rung) {
+        const early = new AbortController();
+        release = () => early.abort();
+        await clock.sleep(ms, early.signal);
+        release = null;
       }
-      return new Promise((resolve) => {
-        const done = () => {
-          clearTimeout(timer);
-          release = null;
-          rung = false;
-          resolve();
-        };
-        const timer = setTimeout(done, ms);
-        release = done;
-      });
+      rung = false;
     },
     ring() {
-      if (release) release();
-      else rung = true;
+      rung = true;
+      release?.();
     },
   };
 }

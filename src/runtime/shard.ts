@@ -23,7 +23,7 @@ import { assert, hasCode, isLockstepError, LockstepError } from "../errors.ts";
 import { type Acquired, type AcquireMode, acquire } from "./acquire.ts";
 import type { Standing } from "./commit.ts";
 import { type Memory, restore } from "./restore.ts";
-import { createWake, type RunLoop, runLoop } from "./run-loop.ts";
+import { createWake, type RunLoop, runLoop, type Wake } from "./run-loop.ts";
 import { inputTopics, type ShardContext } from "./shard-context.ts";
 import { Snapshotter } from "./snapshotter.ts";
 
@@ -55,7 +55,7 @@ export class Shard {
   readonly #context: ShardContext;
   readonly #answered: () => number;
   readonly #abort = new AbortController();
-  readonly #wake = createWake();
+  readonly #wake: Wake;
   readonly #life: Promise<boolean>;
   #state: ShardState = "idle";
   #memory: Memory | null = null;
@@ -68,6 +68,7 @@ export class Shard {
   constructor({ context, answered }: ShardOptions) {
     this.#context = context;
     this.#answered = answered;
+    this.#wake = createWake(context.clock);
     this.#life = this.#live().catch((error: unknown) => {
       this.#state = "halted";
       context.log.halted(asLockstep(error));

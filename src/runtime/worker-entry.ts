@@ -4,9 +4,11 @@
  * Piscina runs the default export as one long-lived task. It resolves after a graceful stop, with whether all was drained,
  * and rejects when the worker cannot go on; main then starts another.
  */
+import { randomIds, systemClock } from "../clock.ts";
 import { assert } from "../errors.ts";
 import { createLog } from "../telemetry/log.ts";
 import { loadApp } from "./code.ts";
+import { createHook, parseFailPoints } from "./failpoints.ts";
 import type { FromWorker, ToWorker, WorkerTask } from "./messages.ts";
 import { Worker } from "./worker.ts";
 import { openWorkerPorts } from "./worker-ports.ts";
@@ -28,6 +30,9 @@ export default async function runWorker(task: WorkerTask): Promise<boolean> {
     deployment,
     loaded,
     ports,
+    clock: systemClock,
+    ids: randomIds,
+    hookOf: (shard) => createHook(parseFailPoints(config.failpoint), shard, config.failpointLog || undefined),
     log,
     onMember: (memberId) => say({ type: "member", memberId }),
   });

@@ -17,11 +17,11 @@ import type {
   RangeReader,
   ShardStore,
 } from "../actors/ports.ts";
-import { randomIds, systemClock } from "../clock.ts";
+import type { Clock, IdSource } from "../clock.ts";
 import type { Config } from "../config.ts";
 import type { Log } from "../log.ts";
 import type { LoadedApp } from "./code.ts";
-import { createHook, type Hook, parseFailPoints } from "./failpoints.ts";
+import type { Hook } from "./failpoints.ts";
 import { createLifeLog } from "./life-log.ts";
 import { Shard } from "./shard.ts";
 import type { ShardContext } from "./shard-context.ts";
@@ -51,6 +51,10 @@ export interface WorkerOptions {
   readonly deployment: Deployment;
   readonly loaded: LoadedApp;
   readonly ports: WorkerPorts;
+  readonly clock: Clock;
+  readonly ids: IdSource;
+  /** Fail-points of one shard. */
+  readonly hookOf: (shard: number) => Hook;
   readonly log: Log;
   readonly onMember: (memberId: string) => void;
 }
@@ -144,9 +148,9 @@ export class Worker {
   }
 
   #context(shard: number): ShardContext {
-    const { config, deployment, loaded, ports, log } = this.#options;
+    const { config, deployment, loaded, ports, clock, ids, hookOf, log } = this.#options;
     const { outputs, groupId, instance } = deployment;
-    const hook = createHook(parseFailPoints(config.failpoint), shard, config.failpointLog || undefined);
+    const hook = hookOf(shard);
     return {
       app: loaded.app,
       shard,
@@ -166,8 +170,8 @@ export class Worker {
         strict: config.strict,
         limits: { timersPerCommit: TIMERS_PER_COMMIT, outputBytesMax: (topic) => outputs[topic]!.bytesMax },
       },
-      clock: systemClock,
-      ids: randomIds,
+      clock,
+      ids,
       log: createLifeLog(log.child({ shard })),
       hook,
       settings: {
