@@ -12,7 +12,7 @@ import type { TestProject } from "vitest/node";
 import { type Stack, startStack } from "../../src/stack/index.ts";
 
 /** Projects whose tests run `node dist/main.js`. */
-const NEEDS_DIST = ["integration", "acceptance", "fault"];
+const NEEDS_DIST = ["integration", "acceptance", "fault", "ops"];
 
 interface Shared {
   users: number;
