@@ -41,7 +41,7 @@ async function onPath(): Promise<Programs | null> {
 }
 
 function unpacked(): Promise<Programs | null> {
-  return programsIn(join(UNPACKED, "usr/bin"));
+  return programsIn(UNPACKED);
 }
 
 async function fetched(log: (line: string) => void): Promise<Programs> {
@@ -55,7 +55,7 @@ async function fetched(log: (line: string) => void): Promise<Programs> {
       const deb = (await readdir(work)).find((name) => name.endsWith(".deb"))!;
       await run("dpkg-deb", ["-x", join(work, deb), join(work, "unpacked")]);
       await rm(UNPACKED, { recursive: true, force: true });
-      await rename(join(work, "unpacked"), UNPACKED); // complete or absent
+      await rename(join(work, "unpacked/usr/bin"), UNPACKED); // complete or absent
     } catch (error) {
       throw notThere(error);
     } finally {
