@@ -163,6 +163,54 @@ export const SETTINGS = {
     max: 2_592_000_000,
     about: "ms journal rows are kept beyond the snapshot, for audit",
   },
+  relay: {
+    env: "LOCKSTEP_RELAY",
+    kind: "flag",
+    fallback: "on",
+    about:
+      "publish the app's outbox table: `migrate` makes a replication slot, `run` hosts a relay; off for users of Debezium",
+  },
+  relayBatchRecordsMax: {
+    env: "LOCKSTEP_RELAY_BATCH_RECORDS_MAX",
+    kind: "integer",
+    fallback: "2000",
+    min: 1,
+    max: 100_000,
+    about: "rows of one Kafka transaction of the relay, at most",
+  },
+  relayBatchBytesMax: {
+    env: "LOCKSTEP_RELAY_BATCH_BYTES_MAX",
+    kind: "integer",
+    fallback: "4194304",
+    min: 1024,
+    max: 67_108_864,
+    about: "bytes of one Kafka transaction of the relay, at most; a single row may exceed it",
+  },
+  relayTimeoutMs: {
+    env: "LOCKSTEP_RELAY_TIMEOUT_MS",
+    kind: "integer",
+    fallback: "10000",
+    min: 1000,
+    max: 300_000,
+    about: "ms without a sign of life until another relay takes over, and until a silent line counts as cut",
+  },
+  relayPositionMs: {
+    env: "LOCKSTEP_RELAY_POSITION_MS",
+    kind: "integer",
+    fallback: "10000",
+    min: 100,
+    max: 3_600_000,
+    about:
+      "ms after which the relay's position follows a log that holds nothing for it, so that the server can remove it",
+  },
+  outboxKeepMs: {
+    env: "LOCKSTEP_OUTBOX_KEEP_MS",
+    kind: "integer",
+    fallback: "0",
+    min: 0,
+    max: 31_536_000_000,
+    about: "ms that published rows of the outbox table are kept after they occurred; 0 = for ever",
+  },
   strict: {
     env: "LOCKSTEP_STRICT",
     kind: "flag",
@@ -273,8 +321,8 @@ function parse(setting: Setting, text: string, faults: string[]): unknown {
           .filter((part) => part !== ""),
       );
     case "flag":
-      if (["true", "1", "yes"].includes(text)) return true;
-      if (["false", "0", "no"].includes(text)) return false;
+      if (["true", "1", "yes", "on"].includes(text)) return true;
+      if (["false", "0", "no", "off"].includes(text)) return false;
       faults.push(`${setting.env} is "${text}": true or false`);
       return false;
     case "integer": {

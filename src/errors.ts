@@ -50,6 +50,14 @@ export const ERROR_CODES = {
   REDO_DIFFERS: "halt",
   DRAIN_INCOMPLETE: "halt",
   INVARIANT_BROKEN: "halt",
+  // the relay
+  RELAY_LOST: "surrender",
+  RELAY_NOT_SET_UP: "halt",
+  RELAY_SET_UP_CHANGED: "halt",
+  RELAY_SERVER_CHANGED: "halt",
+  RELAY_SLOT_LOST: "halt",
+  RELAY_POSITION_CONTRADICTS: "halt",
+  RELAY_RESYNC_NEEDED: "halt",
   // records and timers that can never succeed
   RECORD_UNDECODABLE: "quarantine",
   RECORD_TOO_LARGE: "quarantine",

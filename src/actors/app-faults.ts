@@ -36,6 +36,9 @@ function identityFaults(app: App): string[] {
   if (!Number.isSafeInteger(app.tellsMax) || app.tellsMax < 1)
     faults.push(`tellsMax ${app.tellsMax} is not a whole number of 1 or more.`);
   if (!TABLE.test(app.outboxTable)) faults.push(tableFault("The outbox table", app.outboxTable));
+  faults.push(...topicFaults("The outbox topic", app.outboxTopic));
+  if (TOPIC.test(app.outboxTopic) && !TOPIC.test(deadLetterTopic(app.outboxTopic)))
+    faults.push(`The outbox topic "${app.outboxTopic}" leaves no room for the name of its dead letters.`);
   return faults;
 }
 

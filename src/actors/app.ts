@@ -164,6 +164,8 @@ export interface App {
   /** Records older than stream time minus `allowedMs`; without a topic they are counted and dropped. */
   readonly late: { readonly allowedMs: number; readonly topic?: string } | null;
   readonly outboxTable: string;
+  /** Where the relay publishes the rows of the outbox table. */
+  readonly outboxTopic: string;
   /** Folder of the app's numbered SQL files, absolute; null when it has none. */
   readonly migrations: string | null;
   /** Tells per record, to stop two actors that tell each other for ever. */
@@ -197,7 +199,10 @@ export interface AppOptions<I extends InputsShape, A extends Record<string, AnyS
   };
   readonly emits: EmitsOf<A>;
   readonly late?: { readonly allowedMs: number; readonly topic?: string };
+  /** Default `app.outbox`. */
   readonly outboxTable?: string;
+  /** Default `<name>.outbox`. */
+  readonly outboxTopic?: string;
   /** Folder of SQL files: a file URL (`new URL("./migrations/", import.meta.url)`) or an absolute path. */
   readonly migrations?: URL | string;
   readonly tellsMax?: number;
@@ -228,6 +233,7 @@ export function defineApp<const I extends InputsShape, A extends Record<string, 
     emits,
     late: options.late ?? null,
     outboxTable: options.outboxTable ?? "app.outbox",
+    outboxTopic: options.outboxTopic ?? `${name}.outbox`,
     migrations: options.migrations === undefined ? null : folderPath(options.migrations),
     tellsMax: options.tellsMax ?? 100,
   };
@@ -257,6 +263,14 @@ export function outputTopics(app: App): string[] {
   for (const definition of app.inputs) topics.add(deadLetterTopic(definition.topic));
   if (app.late?.topic) topics.add(app.late.topic);
   return [...topics];
+}
+
+/** What the relay has to do: rows of the table go to the topic, or to its dead letters. null: no machine fills an outbox. */
+export function outboxOf(app: App): { table: string; topic: string; deadLetters: string } | null {
+  const routes = Object.values(app.emits).flat();
+  if (!routes.some(({ kind }) => kind === "outbox")) return null;
+  const { outboxTable: table, outboxTopic: topic } = app;
+  return { table, topic, deadLetters: deadLetterTopic(topic) };
 }
 
 export function deadLetterTopic(topic: string): string {

@@ -116,7 +116,8 @@ function causeHeaders({ code, message }: Rejection): Headers {
   ];
 }
 
-function cutToFit(letter: OutputRecord, own: Headers, bytesMax: number): OutputRecord {
+/** D1. @param own headers that are kept whatever is left out */
+export function cutToFit(letter: OutputRecord, own: Headers, bytesMax: number): OutputRecord {
   if (outputBytes(letter) <= bytesMax) return letter;
   const omitted = text(OMITTED_HEADER, String(letter.value?.length ?? 0));
   const withoutValue = { ...letter, value: null, headers: [...letter.headers, omitted] };

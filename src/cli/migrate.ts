@@ -1,4 +1,5 @@
 /** `lockstep migrate`: tables of Lockstep and of the app, then the instance with a row for each of its shards. */
+import { outboxOf } from "../actors/app.ts";
 import { type Config, loadConfig } from "../config.ts";
 import { LockstepError } from "../errors.ts";
 import { createKafkaClient } from "../kafka/client.ts";
@@ -56,14 +57,17 @@ export async function migrateAll(
         { details: { faults } },
       );
     }
-    const report = await migrate({ pool, app, log });
+    const outbox = config.relay ? outboxOf(app) : null;
+    const groupId = groupIdOf(config, loaded);
+    const relay = outbox && { app: app.name, table: outbox.table, groupId };
+    const report = await migrate({ pool, app, log, relay });
     const instance = await ensureInstance({
       pool,
       app: app.name,
       name: config.instance,
       identity: {
         kafkaClusterId: cluster.clusterId,
-        groupId: groupIdOf(config, loaded),
+        groupId,
         inputs: inputs.map((topic) => ({ topic, partitions: described.get(topic)!.partitions })),
       },
     });

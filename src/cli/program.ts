@@ -121,7 +121,32 @@ function buildProgram(env: NodeJS.ProcessEnv, exit: (code: number) => void): Com
       exit(await (await import("./audit.ts")).auditCommand(options, withApp(env, options.app))),
     );
 
-  for (const command of [...program.commands, ...topics.commands]) command.exitOverride();
+  const relay = program.command("relay").description("publish the app's outbox table to its topic (docs/relay.md)");
+  relay
+    .command("run")
+    .description("host a relay without shards until SIGTERM; every `run` hosts one too, and one of all works")
+    .option("--app <name|path>", "app; sets LOCKSTEP_APP")
+    .action(async (options) => exit(await (await import("./relay.ts")).relayRun(withApp(env, options.app))));
+  relay
+    .command("status")
+    .description("who works, where the relay stands and how far that is behind; exit 1 when it has halted or would")
+    .option("--app <name|path>", "app; sets LOCKSTEP_APP")
+    .option("--json", "print JSON", false)
+    .action(async (options) =>
+      exit(await (await import("./relay.ts")).relayStatus(options, withApp(env, options.app))),
+    );
+  relay
+    .command("resync")
+    .description("after a halt: say which rows the topic lacks; with --yes publish them, and go on from a new slot")
+    .option("--app <name|path>", "app; sets LOCKSTEP_APP")
+    .option("--since <time>", "leave out rows that occurred before (ISO-8601)", instant)
+    .option("--yes", "do it", false)
+    .option("--json", "print JSON", false)
+    .action(async (options) =>
+      exit(await (await import("./relay.ts")).relayResync(options, withApp(env, options.app))),
+    );
+
+  for (const command of [...program.commands, ...topics.commands, ...relay.commands]) command.exitOverride();
   return program;
 }
 
@@ -156,6 +181,12 @@ function share(text: string): number {
   const value = Number(text);
   if (!(value >= 0 && value <= 0.5)) throw new InvalidArgumentError("a share from 0 to 0.5 is wanted");
   return value;
+}
+
+function instant(text: string): Date {
+  const time = new Date(text);
+  if (Number.isNaN(time.getTime())) throw new InvalidArgumentError("a time as 2026-11-21T00:00:00Z is wanted");
+  return time;
 }
 
 function settingsHelp(): string {

@@ -3,15 +3,20 @@
  *
  * Exit codes: 0 drained; 1 ended before all was drained, or a fault; 69 a dependency is not there; 78 bad configuration.
  */
+import { outboxOf } from "../actors/app.ts";
 import { systemClock } from "../clock.ts";
 import { loadConfig, maskedConfig } from "../config.ts";
 import { createKafkaClient } from "../kafka/client.ts";
 import { leaveGroup } from "../kafka/membership.ts";
 import { loadApp } from "../runtime/code.ts";
 import { prepareDeployment } from "../runtime/deployment.ts";
+import { startRelayHost } from "../runtime/relay-host.ts";
 import { startSupervisor, workerCount } from "../runtime/supervisor.ts";
 import { createLog } from "../telemetry/log.ts";
 import { EXIT } from "./output.ts";
+
+/** The relay has nothing to drain: what it does not publish, the next one does. */
+const RELAY_STOP_MS = 5_000;
 
 export async function run(env: NodeJS.ProcessEnv): Promise<number> {
   const config = loadConfig(env);
@@ -42,6 +47,10 @@ export async function run(env: NodeJS.ProcessEnv): Promise<number> {
     clock: systemClock,
     leaveGroup: (memberId) => leaveGroup(kafka, deployment.groupId, memberId),
   });
+  const relay =
+    config.relay && outboxOf(loaded.app) !== null
+      ? startRelayHost({ config, groupId: deployment.groupId, loaded, log, clock: systemClock })
+      : null;
 
   const signal = await firstSignal();
   log.info(
@@ -50,6 +59,7 @@ export async function run(env: NodeJS.ProcessEnv): Promise<number> {
   );
   for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => process.exit(EXIT.failure));
   const drained = await supervisor.stop(config.drainMs);
+  await relay?.stop(RELAY_STOP_MS);
   log.info(
     { event: "stopped", drained },
     drained

@@ -38,7 +38,7 @@ export interface ProducerIdentity {
 /** Deadlines (`endMs`) are of `performance.now()`. Whatever cannot pass, or did not until then, is thrown as kafkajs has it. */
 export interface PartitionWrites {
   /** Until metadata names a leader of each partition. */
-  locate(batches: readonly PartitionBatch[], endMs: number): Promise<void>;
+  locate(partitions: readonly Pick<PartitionBatch, "topic" | "partition">[], endMs: number): Promise<void>;
   /** One round: at most one batch a partition. */
   produce(round: readonly PartitionBatch[], endMs: number): Promise<void>;
 }

@@ -58,7 +58,14 @@ export interface WriterTransaction {
   readonly records: readonly OutputRecord[];
   /** T6: an earlier producer of this id may have written the records already. */
   readonly again?: boolean;
+  /** T6, for a writer whose records come in other cuts than its predecessor's: wherever that one may have left something. */
+  readonly leftovers?: readonly TopicPartition[];
   readonly offsets: readonly GroupOffset[];
+}
+
+export interface TopicPartition {
+  readonly topic: string;
+  readonly partition: number;
 }
 
 export interface Writer {
@@ -124,7 +131,7 @@ function createWriter(
   let state: "ready" | "publishing" | "failed" | "closed" = "ready";
 
   return {
-    async publish({ records, offsets, again = false }) {
+    async publish({ records, offsets, again = false, leftovers = [] }) {
       assert(state === "ready", `a writer that is ${state} publishes nothing: ${identity.transactionalId}`);
       assert(offsets.length > 0, "every transaction carries offsets");
       const rounds = batchRounds(records, maxBatchBytes);
@@ -135,6 +142,7 @@ function createWriter(
       // Cuts whatever is under way, so that a broker which never answers cannot hold a publish beyond its deadline.
       const deadline = setTimeout(connection.destroy, publishTimeoutMs);
       try {
+        if (leftovers.length > 0) await abortLeftovers(leftovers, endMs);
         if (rounds.length > 0 && again) await abortLeftovers(rounds[0]!, endMs);
         if (rounds.length > 0) await addPartitions(rounds[0]!, endMs);
         await hook("kafka.begun");
@@ -165,7 +173,7 @@ function createWriter(
   };
 
   /** The first round touches every partition of the transaction. */
-  async function addPartitions(round: readonly PartitionBatch[], endMs: number): Promise<void> {
+  async function addPartitions(round: readonly TopicPartition[], endMs: number): Promise<void> {
     const topics = groupByTopic(round, ({ partition }) => partition);
     await writes.locate(round, endMs);
     await repeat(connection, endMs, async () => {
@@ -179,7 +187,7 @@ function createWriter(
    * over a partition that has no leader at that moment, as while its only broker comes back; the next commit of this id
    * would then make visible what stands there (seen when the only broker was killed and came back, docs/protocol.md, B5).
    */
-  async function abortLeftovers(round: readonly PartitionBatch[], endMs: number): Promise<void> {
+  async function abortLeftovers(round: readonly TopicPartition[], endMs: number): Promise<void> {
     await addPartitions(round, endMs);
     const coordinator = await coordinatorNow("transaction", identity.transactionalId, endMs);
     await coordinator.endTxn({ ...identity, transactionResult: false });

@@ -11,6 +11,8 @@
  * pg.commit-sent, pg.committed, kafka.begun, kafka.produced, kafka.offsets-sent, kafka.before-end, kafka.ended, commit.done.
  * Of an acquire: acquire.start, acquire.f1, acquire.f2, acquire.r2, acquire.r1, reconcile.published, restore.loaded,
  * restore.row, acquire.done. Of a snapshot: snapshot.captured, snapshot.piece, snapshot.published. Of a release: release.start.
+ * Of the relay: relay.locked, relay.fenced, relay.position-read, relay.position-written, relay.streaming; per Kafka transaction
+ * relay.before-publish (only with rows), relay.kafka.begun ... relay.kafka.ended as above, relay.published, relay.acknowledged.
  */
 import { appendFileSync, writeSync } from "node:fs";
 
@@ -47,15 +49,15 @@ export function parseFailPoints(text: string): FailPoint[] {
     });
 }
 
-/** The hook of one shard; does nothing when no fail-point is configured. */
-export function createHook(points: FailPoint[], shard: number, logFile: string | undefined): Hook {
+/** The hook of one shard, or of the relay; does nothing when no fail-point is configured. */
+export function createHook(points: FailPoint[], where: number | "relay", logFile: string | undefined): Hook {
   if (points.length === 0) return () => {};
   return (name) => {
     for (const point of points) {
-      if (point.name !== name || (point.shard !== null && point.shard !== shard)) continue;
+      if (point.name !== name || (point.shard !== null && point.shard !== where)) continue;
       point.hits += 1;
       if (point.hits !== point.nth) continue;
-      const line = `failpoint ${name} shard ${shard} hit ${point.nth} -> ${point.action} pid ${process.pid}\n`;
+      const line = `failpoint ${name} ${where === "relay" ? where : `shard ${where}`} hit ${point.nth} -> ${point.action} pid ${process.pid}\n`;
       if (logFile) appendFileSync(logFile, line);
       writeSync(2, line);
       switch (point.action) {

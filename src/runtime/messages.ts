@@ -1,5 +1,6 @@
 /** What main and its workers say to each other over their message ports. Plain data. */
 import type { Config } from "../config.ts";
+import type { RelayReport } from "../relay/status.ts";
 import type { Deployment } from "./worker.ts";
 
 export interface WorkerTask {
@@ -15,3 +16,13 @@ export interface WorkerTask {
 export type ToWorker = { readonly type: "stop" };
 
 export type FromWorker = { readonly type: "member"; readonly memberId: string };
+
+/** The relay's thread; it is stopped like a worker. */
+export interface RelayTask {
+  readonly config: Config;
+  readonly groupId: string;
+  readonly appPath: string;
+  readonly port: import("node:worker_threads").MessagePort;
+}
+
+export type FromRelay = { readonly type: "relay"; readonly report: RelayReport };

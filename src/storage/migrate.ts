@@ -14,6 +14,7 @@ import { fileURLToPath } from "node:url";
 import { LockstepError } from "../errors.ts";
 import { sqlState } from "./pg-errors.ts";
 import { type Client, type Log, type Pool, withClient } from "./pool.ts";
+import { publishTable, type RelayPlan, setUpFault, setUpRelay } from "./relay-set-up.ts";
 
 /** Lies beside this module, in src/ and in dist/. */
 const OWN_FOLDER = fileURLToPath(new URL("./migrations", import.meta.url));
@@ -52,8 +53,15 @@ export interface MigrationReport {
  * @throws {LockstepError} MIGRATION_CHANGED a file that was applied has changed or is gone, or a new one has a lower number
  * @throws {LockstepError} DATABASE_UNSUITABLE a file failed; those before it stay applied
  */
-export async function migrate(options: { pool: Pool; app: MigratedApp; log: Log }): Promise<MigrationReport> {
+export async function migrate(options: {
+  pool: Pool;
+  app: MigratedApp;
+  log: Log;
+  /** Set up before the app's files run; null or absent: no relay. */
+  relay?: RelayPlan | null;
+}): Promise<MigrationReport> {
   const files = await readAll(options.app);
+  const relay = options.relay ?? null;
   return withClient(options.pool, async (client) => {
     const run = (text: string) => client.query({ text, query_timeout: FILE_MS_MAX } as { text: string });
     await run("SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0");
@@ -63,9 +71,31 @@ export async function migrate(options: { pool: Pool; app: MigratedApp; log: Log 
         owner text, number integer, name text NOT NULL, sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (owner, number))`);
     const pending = pendingOf(files, await readRecorded(client));
-    for (const file of pending) {
-      await apply(client, file, run);
-      options.log.info({ owner: file.owner, number: file.number, name: file.name }, "migration applied");
+    const applyAll = async (owned: readonly MigrationFile[], publish: () => Promise<void>) => {
+      for (const file of owned) {
+        await apply(client, file, { run, publish });
+        options.log.info({ owner: file.owner, number: file.number, name: file.name }, "migration applied");
+      }
+    };
+    await applyAll(
+      pending.filter(({ owner }) => owner === OWN),
+      async () => {},
+    );
+    if (relay !== null) await orSetUpFault(() => setUpRelay(client, relay, run));
+    const publish = async () => {
+      if (relay !== null) await publishTable(client, relay);
+    };
+    await applyAll(
+      pending.filter(({ owner }) => owner !== OWN),
+      publish,
+    );
+    // A table that an earlier version of Lockstep left out of it.
+    if (relay !== null) {
+      await orSetUpFault(async () => {
+        await client.query("BEGIN");
+        await publish();
+        await client.query("COMMIT");
+      });
     }
     // After a failure the connection is closed instead, which releases the lock as well.
     await client.query(
@@ -178,12 +208,25 @@ function pendingOf(files: readonly MigrationFile[], recorded: readonly Recorded[
   return pending;
 }
 
-/** M1. */
-async function apply(client: Client, file: MigrationFile, run: (text: string) => Promise<unknown>): Promise<void> {
+async function orSetUpFault(work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    throw setUpFault(error) ?? error;
+  }
+}
+
+/** M1. The outbox table is published in the transaction that makes it. */
+async function apply(
+  client: Client,
+  file: MigrationFile,
+  { run, publish }: { run: (text: string) => Promise<unknown>; publish: () => Promise<void> },
+): Promise<void> {
   try {
     await client.query("BEGIN");
     const transaction = await currentTransaction(client);
     await run(file.sql);
+    await publish();
     if ((await currentTransaction(client)) !== transaction) {
       throw new LockstepError(
         "DATABASE_UNSUITABLE",

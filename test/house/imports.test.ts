@@ -47,7 +47,15 @@ const NAMES_CHANCE = ["src/actors/chance.ts"];
 
 /** Words of the apps besides their names: the model, the shell and the adapters know no app. */
 const APP_WORDS = ["signal.1m", "signal.5m", "signal.15m", "desk", "orders", "decisions", "BTC-USD"];
-const APP_FREE = ["src/actors/", "src/runtime/", "src/kafka/", "src/storage/", "src/telemetry/", "src/stack/"];
+const APP_FREE = [
+  "src/actors/",
+  "src/runtime/",
+  "src/relay/",
+  "src/kafka/",
+  "src/storage/",
+  "src/telemetry/",
+  "src/stack/",
+];
 
 function importFaults(file: SourceFile): string[] {
   const folder = folderOf(file.path);

@@ -12,7 +12,7 @@ import {
   signalSchema,
   type Timeframe,
 } from "./schemas.ts";
-import { DECISIONS_TOPIC, LATE_TOPIC, signalTopic } from "./topics.ts";
+import { DECISIONS_TOPIC, LATE_TOPIC, ORDERS_TOPIC, signalTopic } from "./topics.ts";
 import { signalWindow } from "./window.ts";
 
 export const app = defineApp("trading", {
@@ -41,6 +41,7 @@ export const app = defineApp("trading", {
     ],
   },
   late: { allowedMs: LATENESS_MS, topic: LATE_TOPIC },
+  outboxTopic: ORDERS_TOPIC,
   migrations: new URL("./migrations/", import.meta.url),
 });
 

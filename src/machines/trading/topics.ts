@@ -31,7 +31,11 @@ const OUTPUT_CONFIG = { "cleanup.policy": "delete", "retention.ms": String(30 * 
 /** Signals in, and all that the app, its dead letters and the relay write. */
 export const TRADING_TOPICS: readonly WantedTopic[] = [
   ...TIMEFRAMES.map((timeframe) => ({ name: signalTopic(timeframe), partitions: PARTITIONS, config: INPUT_CONFIG })),
-  ...[DECISIONS_TOPIC, LATE_TOPIC, ORDERS_TOPIC, ...TIMEFRAMES.map((timeframe) => `${signalTopic(timeframe)}.dlq`)].map(
-    (name) => ({ name, partitions: PARTITIONS, config: OUTPUT_CONFIG }),
-  ),
+  ...[
+    DECISIONS_TOPIC,
+    LATE_TOPIC,
+    ORDERS_TOPIC,
+    `${ORDERS_TOPIC}.dlq`,
+    ...TIMEFRAMES.map((timeframe) => `${signalTopic(timeframe)}.dlq`),
+  ].map((name) => ({ name, partitions: PARTITIONS, config: OUTPUT_CONFIG })),
 ];

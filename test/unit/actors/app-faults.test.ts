@@ -16,6 +16,7 @@ function faults(change: Partial<App>): string[] {
     actors: { one: { machine: emitter as never, on: { op: () => "k" } } },
     emits: { done: [publish("out", { key: () => "k" })] },
     late: null,
+    outboxTopic: "ops.outbox",
     outboxTable: "app.outbox",
     migrations: null,
     tellsMax: 100,

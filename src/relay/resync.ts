@@ -1,0 +1,184 @@
+/**
+ * `lockstep relay resync`: the way on when the log cannot tell what was published (docs/relay.md, "`relay resync`").
+ *
+ *   1. lock, fence
+ *   2. publication and table as they must be; a new slot, noted before it is made, with a snapshot of where it begins
+ *   3. the ids that the topic and its dead letters have
+ *   4. rows of the snapshot that are not among them, published in order of occurred_at; each transaction names the new slot as its position
+ *   5. the row in Postgres names the new slot: from here on the relay goes on from it. Before, every start halts (R15)
+ *
+ * Invariant
+ *   RI10  Between the snapshot and the slot no row is missed and none comes twice; run again after a crash, it publishes only what is lacking.
+ */
+import { LockstepError } from "../errors.ts";
+import type { KafkaClient } from "../kafka/client.ts";
+import { readTopic } from "../kafka/read-topic.ts";
+import type { Writer } from "../kafka/transactional-writer.ts";
+import { formatLsn } from "../storage/lsn.ts";
+import type { LoggedValues } from "../storage/pgoutput.ts";
+import type { LockSession } from "../storage/relay-lock.ts";
+import type { NewSlot } from "../storage/relay-resync.ts";
+import { createSlot, mendPublication } from "../storage/relay-resync.ts";
+import { adoptSlot, dropStraySlots, inspectRelay, noteNewSlot } from "../storage/relay-store.ts";
+import type { RelayContext } from "./context.ts";
+import { type OutboxTargets, toOutboxRecord } from "./outbox-record.ts";
+import { formatPosition, type LogIdentity } from "./position.ts";
+
+export interface ResyncOptions {
+  readonly context: RelayContext;
+  readonly client: KafkaClient;
+  readonly databaseUrl: string;
+  /** Rows that occurred before are taken as published. */
+  readonly since: Date | null;
+  /** Only counts. */
+  readonly dryRun: boolean;
+  readonly say: (text: string) => void;
+}
+
+export interface ResyncReport {
+  readonly rows: number;
+  /** Ids that the topic and its dead letters have. */
+  readonly onTopic: number;
+  /** Rows that the topic lacks: published, or, in a dry run, to be. */
+  readonly missing: number;
+  readonly oldestMissing: string | null;
+  readonly slot: string | null;
+  readonly position: string | null;
+}
+
+/** Relays that have halted look again every 15 s, and give the lock back at once. */
+const LOCK_MS_MAX = 30_000;
+const LOCK_POLL_MS = 100;
+const FENCE_MS_MAX = 60_000;
+
+/** @throws {LockstepError} RELAY_LOST another relay works */
+export async function resync(options: ResyncOptions): Promise<ResyncReport> {
+  const { context } = options;
+  const lock = await context.ports.openSession();
+  try {
+    await takeLock(context, lock);
+    return await underLock(options, lock);
+  } finally {
+    await lock.close();
+  }
+}
+
+async function underLock(options: ResyncOptions, lock: LockSession): Promise<ResyncReport> {
+  const { context, databaseUrl, dryRun, say } = options;
+  const { app, groupId, hook } = context;
+  const { row, server } = await inspectRelay(lock.query, app);
+  if (row === null || row.slotLsn === null)
+    throw new LockstepError("RELAY_NOT_SET_UP", `No relay is set up for ${app}: run \`lockstep migrate\`.`);
+  const writer = await fence(context);
+  let made: NewSlot | null = null;
+  const slot = await noteNewSlot(lock.query, app);
+  try {
+    if (!dryRun) await mendPublication(lock.query, row);
+    made = await createSlot({ url: databaseUrl, applicationName: `${app}-relay-resync`, slot });
+    await hook("resync-slot");
+    const targets = await context.ports.targets();
+    say("reading the ids on the topic");
+    const onTopic = await idsOnTopic(options.client, targets);
+    const log = { systemIdentifier: server.systemIdentifier, timeline: server.timeline, slot };
+    const publisher = dryRun ? null : createPublisher(context, { writer, targets, log, lsn: made.lsn });
+    const report = { rows: 0, onTopic: onTopic.size, missing: 0, oldestMissing: null as string | null };
+    for await (const page of made.rows(row.table, { since: options.since })) {
+      report.rows += page.length;
+      const missing = page.filter((values) => !onTopic.has(textOf(values, "event_id") ?? ""));
+      report.missing += missing.length;
+      report.oldestMissing ??= missing[0] === undefined ? null : textOf(missing[0], "occurred_at");
+      await publisher?.add(missing);
+      say(`${report.rows} rows compared, ${report.missing} are not on the topic`);
+    }
+    if (publisher === null) return { ...report, slot: null, position: null };
+    await publisher.finish();
+    await hook("resync-published");
+    await adoptSlot(lock.query, app, { slot, slotLsn: formatLsn(made.lsn), groupId });
+    await dropStraySlots(lock.query, app);
+    return { ...report, slot, position: formatLsn(made.lsn) };
+  } finally {
+    await made?.close();
+    await writer.close();
+    // Of a dry run, or one that failed; what is the relay's own by now stays.
+    await dropStraySlots(lock.query, app).catch((error: unknown) =>
+      say(`a slot is left, which the next relay drops: ${String(error)}`),
+    );
+  }
+}
+
+async function takeLock({ clock, app }: RelayContext, lock: LockSession): Promise<void> {
+  const endMs = clock.monotonicMs() + LOCK_MS_MAX;
+  while (!(await lock.tryLock())) {
+    if (clock.monotonicMs() > endMs)
+      throw new LockstepError(
+        "RELAY_LOST",
+        `A relay of ${app} works: \`lockstep relay status\` says which. A resync is for a relay that has halted; stop the others first.`,
+      );
+    await clock.sleep(LOCK_POLL_MS);
+  }
+}
+
+async function fence({ ports, clock }: RelayContext): Promise<Writer> {
+  const endMs = clock.monotonicMs() + FENCE_MS_MAX;
+  for (;;) {
+    const writer = await ports.fence();
+    if (writer !== null) return writer;
+    if (clock.monotonicMs() > endMs)
+      throw new LockstepError("KAFKA_UNAVAILABLE", "Kafka has not completed the predecessor's transaction.");
+    await clock.sleep(LOCK_POLL_MS);
+  }
+}
+
+async function idsOnTopic(client: KafkaClient, targets: OutboxTargets): Promise<Set<string>> {
+  const ids = new Set<string>();
+  for (const { topic } of [targets.events, targets.deadLetters]) {
+    for await (const { headers } of readTopic({ client, topic })) {
+      const id = headers.find(([name]) => name === "event_id")?.[1];
+      if (id) ids.add(id.toString("latin1"));
+    }
+  }
+  return ids;
+}
+
+function createPublisher(
+  context: RelayContext,
+  { writer, targets, log, lsn }: { writer: Writer; targets: OutboxTargets; log: LogIdentity; lsn: bigint },
+) {
+  const { events, deadLetters } = targets;
+  const position = formatPosition({ position: { lsn, underWay: null }, log });
+  const offsets = [{ topic: events.topic, partition: 0, ...position }];
+  let leftovers = [events, deadLetters].flatMap(({ topic, partitions }) =>
+    Array.from({ length: partitions }, (_, partition) => ({ topic, partition })),
+  );
+  let waiting: LoggedValues[] = [];
+
+  async function flush(): Promise<void> {
+    const rows = waiting;
+    waiting = [];
+    const records = rows.map((values) => toOutboxRecord(values, context.clock.wallMs(), targets).record);
+    await writer.publish({ records, offsets, leftovers });
+    leftovers = [];
+  }
+
+  return {
+    async add(rows: readonly LoggedValues[]) {
+      for (const values of rows) {
+        waiting.push(values);
+        if (waiting.length >= context.settings.batchRecordsMax) await flush();
+      }
+      if (bytesOf(waiting) >= context.settings.batchBytesMax) await flush();
+    },
+    /** The position stands in Kafka in any case. */
+    finish: flush,
+  };
+}
+
+function bytesOf(rows: readonly LoggedValues[]): number {
+  let bytes = 0;
+  for (const values of rows) for (const value of values.values()) bytes += value?.length ?? 0;
+  return bytes;
+}
+
+function textOf(values: LoggedValues, column: string): string | null {
+  return values.get(column)?.toString() ?? null;
+}

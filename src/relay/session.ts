@@ -1,0 +1,246 @@
+/**
+ * One session of the holder: from the fence to the first failure (docs/relay.md, "Start", 2 to 7).
+ *
+ *   1. fence     InitProducerId, again while Kafka completes what a predecessor had open
+ *   2. read      position, server, slot; decide
+ *   3. position  written again, leftovers aborted; on the very first start noted in Postgres
+ *   4. stream    opened at the position; a session that still holds the slot is ended
+ *   5. rows      take, cut, publish, confirm; on and on
+ *
+ * Invariants
+ *   RI1  Every transaction carries the position that is true once it is committed.
+ *   RI2  The slot is told an LSN only after Kafka has committed a position of at least that.
+ *   RI5  The position is read after the fence.
+ */
+import { LockstepError } from "../errors.ts";
+import type { Writer } from "../kafka/transactional-writer.ts";
+import { formatLsn } from "../storage/lsn.ts";
+import type { LockSession } from "../storage/relay-lock.ts";
+import { dropStraySlots, endSlotSession, inspectRelay, markStarted, type RelayRow } from "../storage/relay-store.ts";
+import type { ReplicationStream } from "../storage/replication-stream.ts";
+import type { RelayContext } from "./context.ts";
+import { type Cut, type Cutter, createCutter } from "./cutter.ts";
+import { type OutboxTargets, toOutboxRecord } from "./outbox-record.ts";
+import { formatPosition, type LogIdentity, type RelayPosition } from "./position.ts";
+import { createPruner } from "./pruner.ts";
+import { decideStart } from "./start.ts";
+
+const FENCE_MS_MAX = 60_000;
+const FENCE_WAIT_MS = 50;
+/** Ending a session takes the server a moment; one that is stopped dies when it is continued, or never. */
+const SLOT_MS_MAX = 30_000;
+const SLOT_WAIT_MS = 200;
+
+interface Session {
+  readonly context: RelayContext;
+  readonly lock: LockSession;
+  readonly signal: AbortSignal;
+  readonly writer: Writer;
+  readonly targets: OutboxTargets;
+  readonly row: RelayRow;
+  readonly log: LogIdentity;
+  /** As it stands in Kafka. */
+  position: RelayPosition;
+  /** Monotonic ms of the last transaction. */
+  publishedMs: number;
+}
+
+/**
+ * Resolves when the signal aborts.
+ * @throws {LockstepError} whose remedy says what to do: halt, or begin a new session
+ */
+export async function runSession(context: RelayContext, lock: LockSession, signal: AbortSignal): Promise<void> {
+  const { ports, hook } = context;
+  const writer = await fence(context, signal);
+  if (writer === null) return;
+  try {
+    await hook("fenced");
+    const session = await prepare(context, { lock, signal, writer });
+    const stream = await openStream(session);
+    if (stream === null) return;
+    try {
+      await relayRows(session, stream);
+    } finally {
+      await stream.close();
+    }
+  } finally {
+    await writer.close();
+  }
+
+  async function prepare(
+    of: RelayContext,
+    parts: { lock: LockSession; signal: AbortSignal; writer: Writer },
+  ): Promise<Session> {
+    const { app, groupId, clock, observer } = of;
+    const committed = await ports.committed();
+    const inspection = await inspectRelay(parts.lock.query, app);
+    await hook("position-read");
+    const start = decideStart({ ...inspection, app, groupId, committed });
+    const row = inspection.row!; // decideStart has refused a relay without one
+    const { systemIdentifier, timeline } = inspection.server;
+    const session: Session = {
+      context: of,
+      ...parts,
+      targets: await ports.targets(),
+      row,
+      log: { systemIdentifier, timeline, slot: row.slot },
+      position: start.position,
+      publishedMs: clock.monotonicMs(),
+    };
+    await publish(session, { records: [], deadLetters: 0, position: start.position, committedMs: [] }, { first: true });
+    await hook("position-written");
+    await markStarted(parts.lock.query, app);
+    await dropStraySlots(parts.lock.query, app);
+    observer.slot = row.slot;
+    return session;
+  }
+}
+
+async function fence({ ports, clock }: RelayContext, signal: AbortSignal): Promise<Writer | null> {
+  const endMs = clock.monotonicMs() + FENCE_MS_MAX;
+  while (!signal.aborted) {
+    const writer = await ports.fence();
+    if (writer !== null) return writer;
+    if (clock.monotonicMs() > endMs)
+      throw new LockstepError(
+        "KAFKA_UNAVAILABLE",
+        `Kafka has not completed the predecessor's transaction within ${FENCE_MS_MAX} ms.`,
+      );
+    await clock.sleep(FENCE_WAIT_MS, signal);
+  }
+  return null;
+}
+
+/** "object in use": another session streams from the slot. */
+const IN_USE = "55006";
+
+async function openStream({ context, lock, signal, row, position }: Session): Promise<ReplicationStream | null> {
+  const { ports, clock, hook } = context;
+  const endMs = clock.monotonicMs() + SLOT_MS_MAX;
+  while (!signal.aborted) {
+    try {
+      const { slot, publication } = row;
+      const stream = await ports.openStream({ slot, publication, startLsn: position.lsn });
+      await hook("streaming");
+      return stream;
+    } catch (error) {
+      const inUse = (error as { details?: { sqlstate?: unknown } }).details?.sqlstate === IN_USE;
+      if (!inUse || clock.monotonicMs() > endMs) throw error;
+      await endSlotSession(lock.query, row.slot);
+      await clock.sleep(SLOT_WAIT_MS, signal);
+    }
+  }
+  return null;
+}
+
+async function relayRows(session: Session, stream: ReplicationStream): Promise<void> {
+  const { context, signal, targets, row, position } = session;
+  const { settings, clock, log, observer, app } = context;
+  const cutter = createCutter({
+    position,
+    table: row.table,
+    recordsMax: settings.batchRecordsMax,
+    bytesMax: settings.batchBytesMax,
+    toRecord: (values, committedMs) => toOutboxRecord(values, committedMs, targets),
+  });
+  const pruner = createPruner({ lock: session.lock, table: row.table, keepMs: settings.keepMs, clock, observer, log });
+  observer.state = "running";
+  observer.reason = null;
+  observer.waitingSinceMs = null;
+  log.info(
+    { event: "relay-running", app, slot: row.slot, position: formatLsn(position.lsn), underWay: underWayOf(position) },
+    "the relay runs",
+  );
+  const tickMs = Math.min(settings.positionMs, 1_000);
+  while (!signal.aborted) {
+    const events = await stream.take(tickMs, signal);
+    let asked = false;
+    for (const event of events) {
+      cutter.add(event);
+      if (event.kind === "reached") asked ||= event.asked;
+      observe(session, cutter);
+      if (cutter.full) await send(session, stream, cutter);
+    }
+    if (isDue(session, cutter, asked)) await send(session, stream, cutter);
+    observe(session, cutter);
+    await pruner.run(session.position.lsn);
+    if (observer.setUpChanged)
+      throw new LockstepError(
+        "RELAY_SET_UP_CHANGED",
+        `The publication ${row.publication}, or the place of ${row.table} in it, has changed while the relay ran. \`lockstep relay resync\` publishes what the topic lacks and goes on from there.`,
+      );
+  }
+}
+
+/** Rows go at once when no database transaction is half read; a position alone when it is time, or the server waits for it. */
+function isDue({ context, position, publishedMs }: Session, cutter: Cutter, asked: boolean): boolean {
+  if (!cutter.settled) return false;
+  if (cutter.rows > 0) return true;
+  const { clock, settings } = context;
+  const idleMs = clock.monotonicMs() - publishedMs;
+  const moved = cutter.position.lsn > position.lsn || cutter.position.underWay !== position.underWay;
+  return (moved && (asked || idleMs >= settings.positionMs)) || idleMs >= settings.refreshMs;
+}
+
+async function send(session: Session, stream: ReplicationStream, cutter: Cutter): Promise<void> {
+  const { hook } = session.context;
+  const cut = cutter.cut();
+  await hook("before-publish");
+  await publish(session, cut);
+  await hook("published");
+  stream.acknowledge(cut.position.lsn);
+  await hook("acknowledged");
+}
+
+/** RI1. */
+async function publish(session: Session, cut: Cut, { first = false } = {}): Promise<void> {
+  const { context, writer, targets, log } = session;
+  const { observer, clock } = context;
+  const { events, deadLetters } = targets;
+  const partitionsOf = ({ topic, partitions }: { topic: string; partitions: number }) =>
+    Array.from({ length: partitions }, (_, partition) => ({ topic, partition }));
+  try {
+    await writer.publish({
+      records: cut.records,
+      offsets: [{ topic: events.topic, partition: 0, ...formatPosition({ position: cut.position, log }) }],
+      ...(first ? { leftovers: [...partitionsOf(events), ...partitionsOf(deadLetters)] } : {}),
+    });
+  } catch (error) {
+    observer.count("aborted");
+    throw error;
+  }
+  session.position = cut.position;
+  session.publishedMs = clock.monotonicMs();
+  observer.count("committed");
+  observer.position = formatLsn(cut.position.lsn);
+  if (cut.records.length > 0) published(context, cut);
+}
+
+function published({ observer, clock, log }: RelayContext, cut: Cut): void {
+  const nowMs = clock.wallMs();
+  observer.count("records", cut.records.length - cut.deadLetters);
+  observer.count("deadLetters", cut.deadLetters);
+  observer.lastCommitMs = nowMs;
+  for (const committedMs of cut.committedMs) observer.latency(Math.max(0, nowMs - committedMs));
+  const { records, deadLetters, position } = cut;
+  log.debug(
+    {
+      event: "relay-published",
+      records: records.length,
+      deadLetters,
+      position: formatLsn(position.lsn),
+      underWay: underWayOf(position),
+    },
+    "rows published",
+  );
+  if (deadLetters > 0) log.warn({ event: "relay-set-aside", rows: deadLetters }, "rows went to the dead letters");
+}
+
+function observe({ context }: Session, cutter: Cutter): void {
+  context.observer.pending = cutter.rows;
+  context.observer.waitingSinceMs = cutter.oldestMs;
+}
+
+function underWayOf({ underWay }: RelayPosition): { commit: string; rows: number } | null {
+  return underWay && { commit: formatLsn(underWay.commitLsn), rows: underWay.rows };
+}

@@ -1,0 +1,93 @@
+/**
+ * What a resync needs of Postgres: a new slot, and the rows of the table exactly as of where that slot begins.
+ */
+import pg from "pg";
+
+import { parseLsn } from "./lsn.ts";
+import { storeError } from "./pg-errors.ts";
+import type { LoggedValues } from "./pgoutput.ts";
+import type { Ask, RelayRow } from "./relay-store.ts";
+
+export interface NewSlot {
+  /** Where it begins: every database transaction is either seen by `rows` or sent by the slot, none by both. */
+  readonly lsn: bigint;
+  /** Its rows in pages, by the time they occurred; rows of one instant as they lie in the table. */
+  rows(table: string, options: { since: Date | null }): AsyncGenerator<LoggedValues[], void, undefined>;
+  close(): Promise<void>;
+}
+
+const PAGE_ROWS = 1_000;
+
+/** Publication and table as they must be before the slot is made, whatever was dropped. @throws {LockstepError} */
+export async function mendPublication(ask: Ask, { publication, table }: RelayRow): Promise<void> {
+  await ask("BEGIN");
+  await ask(`LOCK TABLE ${table} IN SHARE ROW EXCLUSIVE MODE`);
+  const [found] = await ask<{ there: boolean; member: boolean }>(
+    `SELECT EXISTS (SELECT FROM pg_publication WHERE pubname = $1) AS there,
+       EXISTS (SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+               WHERE p.pubname = $1 AND r.prrelid = to_regclass($2)) AS member`,
+    [publication, table],
+  );
+  if (!found!.there) await ask(`CREATE PUBLICATION ${publication} WITH (publish = 'insert')`);
+  await ask(`ALTER PUBLICATION ${publication} SET (publish = 'insert')`);
+  if (!found!.member) await ask(`ALTER PUBLICATION ${publication} ADD TABLE ${table}`);
+  await ask("COMMIT");
+}
+
+/** Makes the slot; its snapshot lasts until `close`. @throws {LockstepError} */
+export async function createSlot(options: { url: string; applicationName: string; slot: string }): Promise<NewSlot> {
+  const { url, applicationName, slot } = options;
+  const common = { connectionString: url, application_name: applicationName, connectionTimeoutMillis: 5_000 };
+  const maker = new pg.Client({ ...common, ...({ replication: "database" } as object) });
+  const reader = new pg.Client(common);
+  for (const client of [maker, reader]) client.on("error", () => {}); // the statement under way fails with it
+  const close = async () => {
+    await Promise.allSettled([reader.end(), maker.end()]);
+  };
+  try {
+    await Promise.all([maker.connect(), reader.connect()]);
+    await maker.query("SET statement_timeout = 0");
+    await maker.query("SET idle_session_timeout = 0");
+    const { rows } = await maker.query<{ consistent_point: string; snapshot_name: string }>(
+      `CREATE_REPLICATION_SLOT ${pg.escapeIdentifier(slot)} LOGICAL pgoutput`,
+    );
+    const { consistent_point, snapshot_name } = rows[0]!;
+    for (const statement of [
+      "SET TimeZone = 'UTC'",
+      "SET DateStyle = 'ISO, YMD'",
+      "SET statement_timeout = 0",
+      "SET idle_session_timeout = 0",
+      "SET idle_in_transaction_session_timeout = 0",
+      "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+      `SET TRANSACTION SNAPSHOT ${pg.escapeLiteral(snapshot_name)}`,
+    ])
+      await reader.query(statement);
+    return { lsn: parseLsn(consistent_point), rows: (table, { since }) => pages(reader, table, since), close };
+  } catch (error) {
+    await close();
+    throw storeError(error);
+  }
+}
+
+async function* pages(
+  reader: pg.Client,
+  table: string,
+  since: Date | null,
+): AsyncGenerator<LoggedValues[], void, undefined> {
+  try {
+    await reader.query(
+      `DECLARE outbox NO SCROLL CURSOR FOR
+       SELECT event_id::text, aggregate_type::text, aggregate_id::text, type::text, payload::text, occurred_at::text
+       FROM ${table} ${since === null ? "" : `WHERE occurred_at >= ${pg.escapeLiteral(since.toISOString())}`} ORDER BY ${table}.occurred_at, ctid`,
+    );
+    for (;;) {
+      const { rows } = await reader.query<Record<string, string | null>>(`FETCH ${PAGE_ROWS} FROM outbox`);
+      if (rows.length === 0) return;
+      yield rows.map(
+        (row) => new Map(Object.entries(row).map(([name, text]) => [name, text === null ? null : Buffer.from(text)])),
+      );
+    }
+  } catch (error) {
+    throw storeError(error);
+  }
+}
