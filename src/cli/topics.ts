@@ -2,7 +2,7 @@
 
 import { existsSync } from "node:fs";
 import Table from "cli-table3";
-import { outputTopics } from "../actors/app.ts";
+import { outboxOf, outputTopics } from "../actors/app.ts";
 import { loadConfig } from "../config.ts";
 import { createKafkaClient, type KafkaClient } from "../kafka/client.ts";
 import { applyTopics, describeTopics, inputFaults } from "../kafka/topics.ts";
@@ -42,8 +42,18 @@ export async function wantedTopics(loaded: LoadedApp): Promise<readonly WantedTo
   const inputs = loaded.app.inputs.map((definition) => definition.topic);
   return [
     ...inputs.map((name) => ({ name, partitions: PARTITIONS, config: { "message.timestamp.after.max.ms": AHEAD_MS } })),
-    ...outputTopics(loaded.app).map((name) => ({ name, partitions: PARTITIONS, config: {} })),
+    ...[...outputTopics(loaded.app), ...relayTopics(loaded)].map((name) => ({
+      name,
+      partitions: PARTITIONS,
+      config: {},
+    })),
   ];
+}
+
+/** What the relay writes. */
+function relayTopics({ app }: LoadedApp): string[] {
+  const outbox = outboxOf(app);
+  return outbox === null ? [] : [outbox.topic, outbox.deadLetters];
 }
 
 async function compare(

@@ -24,7 +24,6 @@ import type { KafkaClient } from "./client.ts";
 import type { Connection } from "./connection.ts";
 import { openConnection } from "./connection.ts";
 import { createPartitionWrites, groupByTopic, repeat } from "./partition-writes.ts";
-import type { PartitionBatch } from "./produce-batches.ts";
 import { assertAllSent, batchRounds } from "./produce-batches.ts";
 import { errorText, errorType, isCoordinatorMoved, isFenced, isRefused, unavailable } from "./wire-errors.ts";
 

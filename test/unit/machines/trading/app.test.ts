@@ -114,7 +114,7 @@ describe("trading app", () => {
 
   it("wants every topic that it reads or writes, and the relay's", () => {
     const wanted = TRADING_TOPICS.map(({ name }) => name);
-    const used = [...app.inputs.map(({ topic }) => topic), ...outputTopics(app), ORDERS_TOPIC];
+    const used = [...app.inputs.map(({ topic }) => topic), ...outputTopics(app), ORDERS_TOPIC, `${ORDERS_TOPIC}.dlq`];
     expect(wanted.toSorted()).toEqual(used.toSorted());
     for (const { name, partitions, config } of TRADING_TOPICS) {
       const isInput = app.inputs.some(({ topic }) => topic === name);
