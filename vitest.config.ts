@@ -1,5 +1,5 @@
 /**
- * The tests, by what they need. `npm test` runs all projects but ops; `npm run test:unit` needs no servers.
+ * The tests, by what they need. `npm test` names those it runs, ops and debezium are not among them; `npm run test:unit` needs no servers.
  *
  * The projects run one after the other, cheapest first. Only unit tests run side by side: the others share one broker
  * and one database on what may be a machine of two cores, and some of them kill processes and watch the clock.
@@ -46,6 +46,8 @@ export default defineConfig({
       againstServers("fault", 4, 600 * SECOND),
       // Only by `npm run test:ops`: it wants Prometheus.
       againstServers("ops", 5, 600 * SECOND),
+      // Only by `npm run test:debezium`: it fetches Kafka Connect.
+      againstServers("debezium", 6, 900 * SECOND),
     ],
   },
 });
