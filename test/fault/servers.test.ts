@@ -122,7 +122,10 @@ describe("under load", () => {
     "B5: Kafka goes away after a Postgres commit: nothing further is taken, and redo is published once it is back",
     async () => {
       const [node] = stack.kafka!.nodes;
-      const victim = bed.startVictim("pg.committed:3:stop");
+      const victim = bed.startVictim("pg.committed:3:stop", {
+        // Nobody is to take the shard over while it is stopped.
+        env: { LOCKSTEP_SESSION_TIMEOUT_MS: "60000" },
+      });
       const { shard } = await victim.untilHit();
       const seq = await storedSeq(bed, shard);
       await bed.load.pause();
