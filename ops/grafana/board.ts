@@ -128,7 +128,7 @@ function labelValues(spec: { name: string; title: string; metric: string }): Que
   return new QueryVariableBuilder(spec.name)
     .label(spec.title)
     .datasource(DATASOURCE)
-    .query({ query, refId: spec.name })
+    .query(query)
     .definition(query)
     .refresh(VariableRefresh.OnTimeRangeChanged)
     .sort(VariableSort.NaturalAsc);

@@ -10,7 +10,7 @@ import { BOARDS, boardJson } from "../../ops/grafana/index.ts";
 import { NODE_METRICS } from "../../ops/grafana/node-metrics.ts";
 import { METRICS } from "../../src/telemetry/metrics-list.ts";
 import { PANELS_QUIET } from "../ops/quiet-panels.ts";
-import { boardQueries } from "../support/board-queries.ts";
+import { annotationQueries, boardQueries } from "../support/board-queries.ts";
 import { ROOT } from "./source-files.ts";
 
 const RULES = join(ROOT, "ops/prometheus/rules");
@@ -124,13 +124,15 @@ describe("the boards", () => {
   });
 
   test("show only metrics that there are", () => {
-    const names = boardQueries().flatMap(({ expr }) => metricNames(expr));
+    const names = [...boardQueries(), ...annotationQueries()].flatMap(({ expr }) => metricNames(expr));
     expect(names.length).toBeGreaterThan(60);
     expect(names.filter((name) => !shownNames().has(name))).toEqual([]);
   });
 
   test("have the panels that the list of quiet ones names", () => {
-    const there = new Set(boardQueries().map(({ board, panel, legend }) => `${board} / ${panel} / ${legend}`));
+    const there = new Set(
+      [...boardQueries(), ...annotationQueries()].map(({ board, panel, legend }) => `${board} / ${panel} / ${legend}`),
+    );
     expect(PANELS_QUIET.filter(({ board, panel, legend }) => !there.has(`${board} / ${panel} / ${legend}`))).toEqual(
       [],
     );

@@ -81,7 +81,11 @@ export const PANELS_QUIET: readonly QuietPanel[] = [
     "No step throws: bad records are refused before they reach an actor.",
   ),
   quiet("actors", "Paused inputs", "shard {{shard}}", "zero", "The shards keep up, so nothing is held back."),
+  quiet("overview", "annotation Fenced or lost", "", "empty", "Nobody is fenced, or finds a shard lost."),
 ];
+
+/** Recording rules without a series in that run. */
+export const RECORDINGS_QUIET: Readonly<Record<string, string>> = {};
 
 function quiet(
   board: QuietPanel["board"],

@@ -33,16 +33,19 @@ export function boardQueries(): BoardQuery[] {
   );
 }
 
+/** All boards have the same; those of one are asked. */
 export function annotationQueries(): BoardQuery[] {
-  return boards().flatMap(([board, { annotations }]) =>
-    (annotations.list ?? []).map(({ name, expr }) => ({
-      board,
-      panel: `annotation ${name}`,
-      legend: "",
-      expr: expr!,
-      instant: false,
-    })),
-  );
+  return boards()
+    .filter(([board]) => board === "overview")
+    .flatMap(([board, { annotations }]) =>
+      (annotations.list ?? []).map(({ name, expr }) => ({
+        board,
+        panel: `annotation ${name}`,
+        legend: "",
+        expr: expr!,
+        instant: false,
+      })),
+    );
 }
 
 /** `label_values(<metric>, <label>)` of the boards' variables, taken apart. */
