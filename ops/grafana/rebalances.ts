@@ -141,12 +141,29 @@ export const rebalances = () =>
           }),
           overTime({
             title: "Rebalances by kind",
-            about: "Moved: the worker has other shards than before. Kept: the same.",
+            about:
+              "Moved: the worker has other shards than before. Kept: the same. Failed: its membership ended by an error.",
             width: 12,
             unit: UNIT.count,
             bars: true,
             stacked: true,
-            queries: [{ expr: perStep("lockstep_rebalances_total", ["kind"]), legend: "{{kind}}" }],
+            queries: [
+              { expr: perStep("lockstep_rebalances_total", ["kind"]), legend: "{{kind}}" },
+              { expr: perStep("lockstep_rebalance_failures_total"), legend: "failed" },
+            ],
+          }),
+          overTime({
+            title: "Since the coordinator answered",
+            about: "A worker that hears nothing for LOCKSTEP_SESSION_TIMEOUT_MS has been put out of the group.",
+            width: 24,
+            height: 6,
+            unit: UNIT.seconds,
+            queries: [
+              {
+                expr: `time() - ${series("lockstep_group_answer_timestamp_seconds")}`,
+                legend: "{{instance}} worker {{worker}}",
+              },
+            ],
           }),
         ],
       },

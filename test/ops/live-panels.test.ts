@@ -20,6 +20,8 @@ const SCRAPES_BETWEEN = 8;
 /** Between a commit in Postgres and its publication: the next owner has redo to publish. */
 const KILLED_AT = "pg.committed:40:kill";
 const WAIT_MS = 120_000;
+/** Snapshots of shards that stay where they are; the default is a minute. */
+const SETTINGS = { LOCKSTEP_SNAPSHOT_MS: "15000" };
 
 interface Answer {
   readonly query: BoardQuery;
@@ -39,7 +41,7 @@ let found: Findings;
 beforeAll(async () => {
   const tools = await prometheusTools((line) => console.log(line));
   const ports = await freePorts(2);
-  found = await withDeployment({ app: "trading" }, (deployment) =>
+  found = await withDeployment({ app: "trading", env: SETTINGS }, (deployment) =>
     withPrometheus(
       tools,
       ports.map((port) => `127.0.0.1:${port}`),
@@ -101,7 +103,7 @@ async function eventfulRun(deployment: Deployment, prometheus: Prometheus, ports
   await scrapes(prometheus);
 
   const victim = deployment.start("victim", { env: { ...other!, LOCKSTEP_FAILPOINT: KILLED_AT } });
-  await victim.exited;
+  await deployment.untilTrue(() => victim.ended, "the victim to meet its end", { timeoutMs: WAIT_MS });
   await deployment.untilRunning();
   await scrapes(prometheus);
 

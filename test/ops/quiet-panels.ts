@@ -50,8 +50,9 @@ export const PANELS_QUIET: readonly QuietPanel[] = [
     "Takeovers, fenced, lost",
     "lost",
     "zero",
-    "Who is killed does not live to find its shards lost.",
+    "Who is killed does not live to find its shards lost; only a hand-over that takes too long makes one.",
   ),
+  quiet("rebalances", "Rebalances by kind", "failed", "zero", "No membership ends by an error."),
   quiet("rebalances", "Acquired again", "{{code}}", "empty", "No outcome is unknown to an owner that lives."),
   quiet(
     "rebalances",
@@ -81,7 +82,7 @@ export const PANELS_QUIET: readonly QuietPanel[] = [
     "No step throws: bad records are refused before they reach an actor.",
   ),
   quiet("actors", "Paused inputs", "shard {{shard}}", "zero", "The shards keep up, so nothing is held back."),
-  quiet("overview", "annotation Fenced or lost", "", "empty", "Nobody is fenced, or finds a shard lost."),
+  quiet("overview", "annotation Fenced or lost", "", "empty", "As the panel of that name."),
 ];
 
 /** Recording rules without a series in that run. */
