@@ -14,6 +14,8 @@ interface Setting {
   /** Unit and reason, shown by `lockstep run --help`. */
   readonly about: string;
   readonly secret?: boolean;
+  /** A name that others gave it: read where ours is not set. */
+  readonly alias?: string;
 }
 
 export const SETTINGS = {
@@ -223,6 +225,35 @@ export const SETTINGS = {
     fallback: "false",
     about: "start although Postgres may lose commits (fsync or synchronous_commit off)",
   },
+  http: {
+    env: "LOCKSTEP_HTTP",
+    kind: "flag",
+    fallback: "true",
+    about: "serve metrics, health and version over HTTP",
+  },
+  httpHost: {
+    env: "LOCKSTEP_HTTP_HOST",
+    kind: "text",
+    fallback: "127.0.0.1",
+    about: "address to serve them on; 0.0.0.0 or :: for all, as in a container. There is no authentication",
+  },
+  httpPort: {
+    env: "LOCKSTEP_HTTP_PORT",
+    alias: "PORT",
+    kind: "integer",
+    fallback: "9464",
+    min: 0,
+    max: 65_535,
+    about: "port to serve them on; 0 = any that is free, which the log tells. PORT where it is not set",
+  },
+  metricsActorsMax: {
+    env: "LOCKSTEP_METRICS_ACTORS_MAX",
+    kind: "integer",
+    fallback: "200",
+    min: 0,
+    max: 10_000,
+    about: "actors with metrics of their own, a process; the rest share one key",
+  },
   logLevel: { env: "LOG_LEVEL", kind: "text", fallback: "info", about: "debug, info, warn or error" },
   failpoint: {
     env: "LOCKSTEP_FAILPOINT",
@@ -261,14 +292,15 @@ export function loadConfig(env: NodeJS.ProcessEnv, needs: readonly Need[] = ["br
   const faults: string[] = [];
   const values: Record<string, unknown> = { host: hostname() };
   for (const [name, setting] of Object.entries(SETTINGS) as [keyof typeof SETTINGS, Setting][]) {
-    const given = env[setting.env]?.trim();
+    const alias = setting.alias !== undefined && !env[setting.env] ? setting.alias : setting.env;
+    const given = env[alias]?.trim();
     const text = given === undefined || given === "" ? setting.fallback : given;
     if (text === null) {
       if ((needs as readonly string[]).includes(name)) faults.push(`${setting.env} is not set: ${setting.about}`);
       values[name] = setting.kind === "list" ? [] : "";
       continue;
     }
-    values[name] = parse(setting, text, faults);
+    values[name] = parse({ ...setting, env: given ? alias : setting.env }, text, faults);
   }
   const config = values as unknown as Config;
   const known = new Set(Object.values(SETTINGS).map((setting) => setting.env as string));

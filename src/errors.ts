@@ -21,6 +21,7 @@ export const ERROR_CODES = {
   MIGRATION_CHANGED: "stop",
   IDENTITY_CHANGED: "stop",
   TOPICS_UNSUITABLE: "stop",
+  HTTP_UNAVAILABLE: "stop",
   // dependencies
   STORE_UNAVAILABLE: "retry",
   KAFKA_UNAVAILABLE: "retry",

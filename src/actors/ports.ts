@@ -211,6 +211,8 @@ export interface FetchSink {
     records: InputRecord[];
     nextOffset: bigint;
     lastStableOffset: bigint;
+    /** First offset that is still there; null when it is not known. */
+    logStartOffset: bigint | null;
     caughtUp: boolean;
     answeredAtMs: number;
   }): void;

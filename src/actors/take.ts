@@ -71,6 +71,11 @@ export class InputQueues {
     return this.#sum(topic, (queue) => queue.bytes);
   }
 
+  /** Inputs that were paused and not resumed. */
+  get pausedInputs(): number {
+    return this.#queues.reduce((sum, { paused }) => sum + (paused ? 1 : 0), 0);
+  }
+
   nextOffset(topic: string): bigint | null {
     return this.#queue(topic).nextOffset;
   }

@@ -24,6 +24,7 @@ import { openSender } from "../kafka/sender.ts";
 import { applyTopics } from "../kafka/topics.ts";
 import { type LoadedApp, loadApp } from "../runtime/code.ts";
 import { groupIdOf } from "../runtime/deployment.ts";
+import { freePorts } from "../stack/free-ports.ts";
 import { type Stack, startStack } from "../stack/index.ts";
 import { createLog } from "../telemetry/log.ts";
 import { type AppTools, type LoadOptions, loadTools, type Manifest } from "./app-tools.ts";
@@ -158,13 +159,18 @@ async function carryOut(ready: Demo, stop: AbortSignal): Promise<Outcome> {
   try {
     const backlog =
       options.backlog === undefined ? null : await send(ready, { load, sender, stop, fleet: null, latency: null, lag });
+    const processes = options.chaos ? 2 : 1;
+    const httpPorts = await freePorts(processes);
     fleet = startFleet({
-      processes: options.chaos ? 2 : 1,
+      processes,
       main: MAIN,
       env: ready.env,
+      httpPorts,
       dir: ready.dir,
       clock: systemClock,
     });
+    if (config.http)
+      progress.say(`metrics: ${httpPorts.map((port) => `http://${config.httpHost}:${port}/metrics`).join(", ")}`);
     const startedMs = systemClock.monotonicMs();
     await allRunning(fleet, ready, stop);
     const memory = watchMemory(fleet);

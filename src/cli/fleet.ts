@@ -42,6 +42,8 @@ export function startFleet(options: {
   processes: number;
   main: string;
   env: NodeJS.ProcessEnv;
+  /** Per process, where it serves metrics and health: the same again after a kill, so that whoever scrapes it finds it. */
+  httpPorts: readonly number[];
   dir: string;
   clock: Clock;
 }): Fleet {
@@ -61,7 +63,7 @@ export function startFleet(options: {
     fleet[index] = new RunProcess({
       name: `process-${index}`,
       main: options.main,
-      env: options.env,
+      env: { ...options.env, LOCKSTEP_HTTP_PORT: String(options.httpPorts[index]) },
       logFile: join(options.dir, `process-${index}.${generation}.log`),
       onLine: (line) => onLine(line, held),
     });

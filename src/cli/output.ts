@@ -16,6 +16,7 @@ export function exitCodeOf(error: unknown): number {
     case "STACK_UNAVAILABLE":
     case "KAFKA_UNAVAILABLE":
     case "STORE_UNAVAILABLE":
+    case "HTTP_UNAVAILABLE":
       return EXIT.unavailable;
     default:
       return EXIT.failure;

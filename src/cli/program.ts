@@ -3,11 +3,11 @@
  *
  * Exit codes: 0 ok, 1 failure, 2 usage, 69 a dependency is not there, 78 bad configuration.
  */
-import { readFileSync } from "node:fs";
 import { Command, CommanderError, InvalidArgumentError } from "commander";
 
 import { SETTINGS } from "../config.ts";
 import { isLockstepError } from "../errors.ts";
+import { packageVersion } from "../version.ts";
 import { EXIT, exitCodeOf } from "./output.ts";
 
 export async function main(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
@@ -31,7 +31,7 @@ function buildProgram(env: NodeJS.ProcessEnv, exit: (code: number) => void): Com
     .description(
       "XState machines hosted as keyed actors over Kafka partitions: input offsets, published records and Postgres rows committed together, exactly once, in order per key.",
     )
-    .version(version())
+    .version(packageVersion())
     .exitOverride()
     .showHelpAfterError("(add --help for what it takes)");
 
@@ -196,9 +196,4 @@ function settingsHelp(): string {
     return `  ${setting.env.padEnd(36)} ${setting.about}${fallback ? ` (${fallback})` : ""}`;
   });
   return `\nSettings, from the environment:\n${lines.join("\n")}`;
-}
-
-function version(): string {
-  const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
-  return (JSON.parse(text) as { version: string }).version;
 }

@@ -1,22 +1,32 @@
 /**
- * `lockstep run`: the process an operator starts. Checks everything, hosts the app, drains on SIGTERM.
+ * `lockstep run`: the process an operator starts. Checks everything, hosts the app, drains on SIGTERM. Metrics and health are served
+ * from before the checks until everything is drained; after SIGTERM, /readyz says so first.
  *
  * Exit codes: 0 drained; 1 ended before all was drained, or a fault; 69 a dependency is not there; 78 bad configuration.
  */
 import { outboxOf } from "../actors/app.ts";
 import { systemClock } from "../clock.ts";
-import { loadConfig, maskedConfig } from "../config.ts";
+import { type Config, loadConfig, maskedConfig } from "../config.ts";
 import { createKafkaClient } from "../kafka/client.ts";
 import { leaveGroup } from "../kafka/membership.ts";
-import { loadApp } from "../runtime/code.ts";
-import { prepareDeployment } from "../runtime/deployment.ts";
+import type { Log } from "../log.ts";
+import { type LoadedApp, loadApp } from "../runtime/code.ts";
+import { groupIdOf, prepareDeployment } from "../runtime/deployment.ts";
+import { type ProcessTelemetry, startProcessTelemetry } from "../runtime/process-telemetry.ts";
 import { startRelayHost } from "../runtime/relay-host.ts";
+import { RelayMeter } from "../runtime/relay-meter.ts";
 import { startSupervisor, workerCount } from "../runtime/supervisor.ts";
+import { createPing } from "../storage/ping.ts";
+import { sparing } from "../telemetry/health.ts";
 import { createLog } from "../telemetry/log.ts";
+import { packageVersion } from "../version.ts";
 import { EXIT } from "./output.ts";
 
 /** The relay has nothing to drain: what it does not publish, the next one does. */
 const RELAY_STOP_MS = 5_000;
+
+/** However many probes ask, Postgres is asked at most so often. */
+const PING_EVERY_MS = 1_000;
 
 export async function run(env: NodeJS.ProcessEnv): Promise<number> {
   const config = loadConfig(env);
@@ -32,7 +42,40 @@ export async function run(env: NodeJS.ProcessEnv): Promise<number> {
     },
     "starting",
   );
+  const ping = createPing(config.databaseUrl, log);
+  const relayMeter = config.relay && outboxOf(loaded.app) !== null ? new RelayMeter() : null;
+  const telemetry = await startProcessTelemetry({
+    config,
+    app: loaded.app.name,
+    group: groupIdOf(config, loaded),
+    workers: workerCount(config),
+    build: { version: packageVersion(), code: loaded.code, node: process.version },
+    log,
+    clock: systemClock,
+    checks: [
+      sparing({ name: "postgres", run: ping.why }, PING_EVERY_MS, systemClock.monotonicMs),
+      ...(relayMeter ? [relayMeter.check] : []),
+    ],
+  });
+  try {
+    return await host({ config, loaded, log, telemetry, relayMeter });
+  } finally {
+    await telemetry.close();
+    await ping.close();
+  }
+}
+
+async function host(parts: {
+  config: Config;
+  loaded: LoadedApp;
+  log: Log;
+  telemetry: ProcessTelemetry;
+  /** null: this process runs no relay. */
+  relayMeter: RelayMeter | null;
+}): Promise<number> {
+  const { config, loaded, log, telemetry, relayMeter } = parts;
   const deployment = await prepareDeployment(config, loaded, log);
+  telemetry.health.deploymentChecked();
 
   const kafka = createKafkaClient({
     brokers: config.brokers,
@@ -46,13 +89,23 @@ export async function run(env: NodeJS.ProcessEnv): Promise<number> {
     log,
     clock: systemClock,
     leaveGroup: (memberId) => leaveGroup(kafka, deployment.groupId, memberId),
+    observer: telemetry.observer,
   });
+  relayMeter?.start(telemetry.metrics);
   const relay =
-    config.relay && outboxOf(loaded.app) !== null
-      ? startRelayHost({ config, groupId: deployment.groupId, loaded, log, clock: systemClock })
-      : null;
+    relayMeter &&
+    startRelayHost({
+      config,
+      groupId: deployment.groupId,
+      loaded,
+      log,
+      clock: systemClock,
+      onReport: (report) => relayMeter.reported(report),
+      onDied: () => relayMeter.died(),
+    });
 
   const signal = await firstSignal();
+  telemetry.health.stopping();
   log.info(
     { event: "stopping", signal, drainMs: config.drainMs },
     "draining; a second signal ends the process at once",

@@ -25,6 +25,8 @@ export interface PartitionAnswer {
   readonly nextOffset: bigint;
   /** Committed data ends before this offset. */
   readonly lastStableOffset: bigint;
+  /** First offset that is still there; null when the broker does not say. */
+  readonly logStartOffset: bigint | null;
 }
 
 /** A Kafka request holds its sizes in an int32. */
@@ -81,6 +83,7 @@ function readAnswer(topic: string, position: bigint, answer: WirePartition): Par
     records,
     nextOffset: end > position ? end : position,
     lastStableOffset: BigInt(answer.lastStableOffset),
+    logStartOffset: answer.lastStartOffset === undefined ? null : BigInt(answer.lastStartOffset),
   };
 }
 

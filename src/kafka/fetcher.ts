@@ -266,6 +266,7 @@ export function createFetcher(options: FetcherOptions): Fetcher {
         records: answer.records,
         nextOffset: answer.nextOffset,
         lastStableOffset: answer.lastStableOffset,
+        logStartOffset: answer.logStartOffset,
         caughtUp: answer.nextOffset >= answer.lastStableOffset,
         answeredAtMs,
       }),

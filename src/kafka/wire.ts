@@ -32,6 +32,8 @@ export interface WirePartition {
   readonly partition: number;
   readonly highWatermark: string;
   readonly lastStableOffset: string;
+  /** What the protocol calls log_start_offset; from version 5 of the request on. */
+  readonly lastStartOffset?: string;
   readonly abortedTransactions: readonly AbortedTransaction[];
   readonly messages: readonly WireRecord[];
 }

@@ -102,6 +102,7 @@ async function commitSome(
       confirmed: standing.confirmed,
     });
   } catch (error) {
+    context.meter.aborted(foldStart);
     if (isLockstepError(error) && (hasCode(error, "ROW_REFUSED") || hasCode(error, "STORE_UNAVAILABLE"))) {
       model.discard(); // nothing was written
       standing.pending = false;
@@ -119,13 +120,23 @@ async function commitSome(
   standing.confirmedStored = Math.max(standing.confirmedStored, standing.confirmed);
   const kafkaStart = context.clock.monotonicMs();
 
-  await standing.writer.publish({
-    records: outputs,
-    positions,
-    metadata: { instance: context.instance, seq, token: standing.ownership.token },
-  });
+  try {
+    const metadata = { instance: context.instance, seq, token: standing.ownership.token };
+    await standing.writer.publish({ records: outputs, positions, metadata });
+  } catch (error) {
+    context.meter.aborted(foldStart);
+    throw error;
+  }
   standing.confirmed = seq;
   const end = context.clock.monotonicMs();
+  context.meter.committed({
+    items: items.slice(0, count),
+    entries,
+    effects,
+    outputs,
+    positions,
+    atMs: [foldStart, postgresStart, kafkaStart, end],
+  });
   context.log.committed({
     seq,
     records: taken,

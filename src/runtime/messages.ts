@@ -2,6 +2,7 @@
 import type { Config } from "../config.ts";
 import type { RelayReport } from "../relay/status.ts";
 import type { Deployment } from "./worker.ts";
+import type { WorkerReport } from "./worker-meter.ts";
 
 export interface WorkerTask {
   readonly index: number;
@@ -15,7 +16,9 @@ export interface WorkerTask {
 
 export type ToWorker = { readonly type: "stop" };
 
-export type FromWorker = { readonly type: "member"; readonly memberId: string };
+export type FromWorker =
+  | { readonly type: "member"; readonly memberId: string }
+  | { readonly type: "report"; readonly report: WorkerReport };
 
 /** The relay's thread; it is stopped like a worker. */
 export interface RelayTask {

@@ -42,6 +42,8 @@ export function startRelayHost(options: {
   log: Log;
   clock: Clock;
   onReport?: (report: RelayReport) => void;
+  /** Its thread died, and is started anew. */
+  onDied?: () => void;
 }): RelayHost {
   const { config, groupId, loaded, log, clock } = options;
   const pool = new Piscina({ filename: ENTRY, minThreads: 1, maxThreads: 1, idleTimeout: Number.POSITIVE_INFINITY });
@@ -83,6 +85,7 @@ export function startRelayHost(options: {
         log.error({ event: "relay-died", err: error }, "the thread of the relay died; starting another");
       }
       threadRestarts += 1;
+      options.onDied?.();
       if (clock.monotonicMs() - startedMs > RESTART_MS_MAX) restartMs = RESTART_MS_MIN;
       await clock.sleep(restartMs, stopping.signal);
       restartMs = Math.min(restartMs * 2, RESTART_MS_MAX);

@@ -7,6 +7,7 @@ import type { ModelOptions } from "../actors/shard-model.ts";
 import type { Clock, IdSource } from "../clock.ts";
 import type { Hook } from "./failpoints.ts";
 import type { LifeLog } from "./life-log.ts";
+import type { ShardMeter } from "./shard-meter.ts";
 
 /** Settings of the commit loop; defaults, ranges and reasons stand in src/config.ts. */
 export interface ShardSettings {
@@ -49,6 +50,7 @@ export interface ShardContext {
   readonly clock: Clock;
   readonly ids: IdSource;
   readonly log: LifeLog;
+  readonly meter: ShardMeter;
   readonly hook: Hook;
   readonly settings: ShardSettings;
 }

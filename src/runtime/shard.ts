@@ -71,6 +71,7 @@ export class Shard {
     this.#wake = createWake(context.clock);
     this.#life = this.#live().catch((error: unknown) => {
       this.#state = "halted";
+      context.meter.entered("halted");
       context.log.halted(asLockstep(error));
       return false;
     });
@@ -209,9 +210,10 @@ export class Shard {
   /** Restore, run, drain. Every end but a release is an error. @returns whether all was drained */
   async #hold(acquired: Acquired): Promise<boolean> {
     const context = this.#context;
-    const { log, fetcher, shard, clock } = context;
+    const { log, meter, fetcher, shard, clock } = context;
     const startMs = clock.monotonicMs();
     this.#enter("restoring");
+    meter.acquired(acquired.ownership.epoch, acquired.row);
     this.#runningSinceMs = null;
     const restored = await restore(context, acquired, this.#memory, this.#abort.signal);
     this.#memory = null;
@@ -245,6 +247,7 @@ export class Shard {
     this.#broken = null;
     fetcher.open(shard, standing.positions, this.#sink(queues));
     this.#enter("running");
+    meter.running({ standing, queues, snapshotter });
     log.running({
       epoch: ownership.epoch,
       seq: row.seq,
@@ -303,11 +306,12 @@ export class Shard {
   }
 
   #sink(queues: InputQueues): FetchSink {
-    const { app, shard, fetcher } = this.#context;
+    const { app, meter, shard, fetcher } = this.#context;
     const definitions = new Map(app.inputs.map((definition) => [definition.topic, definition]));
     return {
-      onFetched: ({ topic, records, nextOffset, caughtUp, answeredAtMs }) => {
+      onFetched: ({ topic, records, nextOffset, lastStableOffset, logStartOffset, caughtUp, answeredAtMs }) => {
         const definition = definitions.get(topic)!;
+        meter.fetched(topic, { high: lastStableOffset, low: logStartOffset, atMs: answeredAtMs });
         try {
           queues.enqueue(
             topic,
@@ -347,6 +351,7 @@ export class Shard {
       `shard ${this.#context.shard} cannot go from ${this.#state} to ${next}`,
     );
     this.#state = next;
+    this.#context.meter.entered(next);
   }
 }
 

@@ -8,7 +8,7 @@
  */
 import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
-import { MessageChannel, type MessagePort } from "node:worker_threads";
+import { MessageChannel, type MessagePort, receiveMessageOnPort } from "node:worker_threads";
 import { Piscina } from "piscina";
 
 import type { Clock } from "../clock.ts";
@@ -17,6 +17,7 @@ import type { Log } from "../log.ts";
 import type { LoadedApp } from "./code.ts";
 import type { FromWorker, ToWorker, WorkerTask } from "./messages.ts";
 import type { Deployment } from "./worker.ts";
+import type { WorkerReport } from "./worker-meter.ts";
 
 const RESTART_MS_MIN = 500;
 const RESTART_MS_MAX = 30_000;
@@ -40,6 +41,15 @@ export interface SupervisorOptions {
   readonly clock: Clock;
   /** Leaves the group in the name of a worker that died. */
   readonly leaveGroup: (memberId: string) => Promise<void>;
+  readonly observer: SupervisorObserver;
+}
+
+/** Who follows the workers: metrics and health. */
+export interface SupervisorObserver {
+  workerStarted(worker: number): void;
+  workerReported(worker: number, report: WorkerReport): void;
+  /** It stopped, or died. */
+  workerEnded(worker: number): void;
 }
 
 interface Slot {
@@ -104,9 +114,12 @@ export function startSupervisor(options: SupervisorOptions): Supervisor {
   async function runOnce(slot: Slot): Promise<boolean> {
     const channel = new MessageChannel();
     slot.port = channel.port1;
-    channel.port1.on("message", (message: FromWorker) => {
-      slot.memberId = message.memberId;
-    });
+    const take = (message: FromWorker) => {
+      if (message.type === "member") slot.memberId = message.memberId;
+      else options.observer.workerReported(slot.index, message.report);
+    };
+    channel.port1.on("message", take);
+    options.observer.workerStarted(slot.index);
     if (stopping.signal.aborted) channel.port1.postMessage({ type: "stop" } satisfies ToWorker);
     const task: WorkerTask = {
       index: slot.index,
@@ -119,8 +132,12 @@ export function startSupervisor(options: SupervisorOptions): Supervisor {
     try {
       return (await pool.run(task, { transferList: [channel.port2] })) as boolean;
     } finally {
+      // Its last words may still be on the way.
+      for (let last = receiveMessageOnPort(channel.port1); last; last = receiveMessageOnPort(channel.port1))
+        take(last.message as FromWorker);
       channel.port1.close();
       slot.port = null;
+      options.observer.workerEnded(slot.index);
     }
   }
 

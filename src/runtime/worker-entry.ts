@@ -41,15 +41,19 @@ export default async function runWorker(task: WorkerTask): Promise<boolean> {
       if (message.type === "stop") resolve();
     });
   });
+  const endReports = worker.meter.start((report) => say({ type: "report", report }));
   try {
-    await worker.start();
-    await Promise.race([stopped, worker.failure]);
-  } catch (error) {
-    // Nothing of this worker may go on beside its successor, and what can be drained is.
-    await worker.stop().catch((err: unknown) => log.warn({ err }, "a worker that failed did not stop in order"));
-    throw error;
+    try {
+      await worker.start();
+      await Promise.race([stopped, worker.failure]);
+    } catch (error) {
+      // Nothing of this worker may go on beside its successor, and what can be drained is.
+      await worker.stop().catch((err: unknown) => log.warn({ err }, "a worker that failed did not stop in order"));
+      throw error;
+    }
+    return await worker.stop();
   } finally {
+    endReports();
     port.close();
   }
-  return worker.stop();
 }

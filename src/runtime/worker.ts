@@ -25,6 +25,7 @@ import type { Hook } from "./failpoints.ts";
 import { createLifeLog } from "./life-log.ts";
 import { Shard } from "./shard.ts";
 import type { ShardContext } from "./shard-context.ts";
+import { WorkerMeter } from "./worker-meter.ts";
 
 /** What `main` found out at start and every worker needs; plain data, it crosses a thread boundary. */
 export interface Deployment {
@@ -60,6 +61,7 @@ export interface WorkerOptions {
 }
 
 export class Worker {
+  readonly meter: WorkerMeter;
   readonly #options: WorkerOptions;
   readonly #owner: string;
   readonly #held = new Map<number, Shard>();
@@ -76,6 +78,16 @@ export class Worker {
   constructor(options: WorkerOptions) {
     this.#options = options;
     this.#owner = `${options.config.host}/${process.pid}/${options.index}`;
+    this.meter = new WorkerMeter({
+      worker: options.index,
+      owner: this.#owner,
+      group: options.deployment.groupId,
+      topics: options.loaded.app.inputs.map(({ topic }) => topic),
+      actorsMax: options.config.metricsActorsMax,
+      clock: options.clock,
+      log: options.log,
+      answered: () => this.#membership?.answered() ?? 0,
+    });
     this.failure = new Promise((_, reject) => {
       this.#failed = reject;
     });
@@ -88,11 +100,16 @@ export class Worker {
       {
         onAssigned: (shards, details) => {
           log.info({ event: "assigned", shards, ...details }, "the group assigned shards");
+          this.meter.assigned(shards, details.durationMs);
           onMember(details.memberId);
           this.#assign(shards);
         },
-        onRebalancing: () => log.info({ event: "rebalancing" }, "the group is rebalancing"),
+        onRebalancing: () => {
+          this.meter.rebalancing();
+          log.info({ event: "rebalancing" }, "the group is rebalancing");
+        },
         onFailed: (error) => {
+          this.meter.membershipFailed();
           log.error({ event: "membership-failed", err: error }, "membership of the group ended");
           this.#failed(error);
         },
@@ -151,6 +168,8 @@ export class Worker {
     const { config, deployment, loaded, ports, clock, ids, hookOf, log } = this.#options;
     const { outputs, groupId, instance } = deployment;
     const hook = hookOf(shard);
+    const publisher = ports.publisher(hook);
+    const meter = this.meter.shard(shard, publisher);
     return {
       app: loaded.app,
       shard,
@@ -160,7 +179,7 @@ export class Worker {
       code: config.strict ? `${loaded.code}-strict` : loaded.code, // what throws in strict mode alone is another outcome
       transactionalId: `${groupId}-${shard}`,
       store: ports.store(hook),
-      publisher: ports.publisher(hook),
+      publisher,
       fetcher: ports.fetcher,
       openReader: () => ports.openReader(shard),
       model: {
@@ -172,7 +191,8 @@ export class Worker {
       },
       clock,
       ids,
-      log: createLifeLog(log.child({ shard })),
+      log: meter.watch(createLifeLog(log.child({ shard }))),
+      meter,
       hook,
       settings: {
         handoverMs: config.handoverMs,

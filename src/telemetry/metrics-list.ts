@@ -173,18 +173,21 @@ export const METRICS = {
   // -------------------------------------------------------------------------------------------------------------- relay
   lockstep_relay_state: gauge("1 for the state that the relay is in.", ["state"]),
   lockstep_relay_records_total: counter("Outbox rows published."),
+  lockstep_relay_dead_letters_total: counter("Outbox rows that could not be published, set aside."),
   lockstep_relay_transactions_total: counter("Kafka transactions of the relay.", ["outcome"]),
   lockstep_relay_restarts_total: counter("Starts of the relay after a failure."),
   lockstep_relay_latency_seconds: histogram(
-    "From the commit of a row in Postgres to its commit in Kafka.",
+    "From the commit of a database transaction with outbox rows to its commit in Kafka.",
     LATENCY_SECONDS,
   ),
   lockstep_relay_last_commit_timestamp_seconds: gauge("When the relay last committed in Kafka."),
   lockstep_relay_position_lag_bytes: gauge("WAL between the server's end and the position committed in Kafka."),
   lockstep_replication_slot_lag_bytes: gauge("WAL between the server's end and what the slot has confirmed."),
+  lockstep_replication_slot_safe_bytes: gauge("WAL that may still be written before the slot is lost."),
   lockstep_replication_slot_wal_status: gauge("1 for the slot's wal_status.", ["status"]),
-  lockstep_outbox_pending: gauge("Outbox rows that are not published yet."),
-  lockstep_outbox_oldest_age_seconds: gauge("Age of the oldest outbox row that is not published yet."),
+  lockstep_outbox_pending: gauge("Outbox rows that the relay has read and not published yet."),
+  lockstep_outbox_oldest_age_seconds: gauge("How long the oldest unpublished outbox row that is known has waited."),
+  lockstep_outbox_pruned_total: counter("Published outbox rows removed after the time that they are kept."),
 
   // ------------------------------------------------------------------------------------------------------------ process
   lockstep_worker_up: gauge("1 while the worker runs and reports, else 0.", ["worker"]),

@@ -25,13 +25,14 @@ export const FAST = {
   LOCKSTEP_TRANSACTION_TIMEOUT_MS: "10000",
   LOCKSTEP_INPUT_WAIT_MS_MAX: "500",
   LOCKSTEP_IDLE_MS: "200",
+  LOCKSTEP_HTTP_PORT: "0",
   LOG_LEVEL: "info",
 } as const;
 
 /** What a process needs of the caller's environment to run at all; settings of Lockstep or of the test runner are not. */
 export function inheritedEnv(): NodeJS.ProcessEnv {
   const kept = Object.entries(process.env).filter(
-    ([name]) => !name.startsWith("LOCKSTEP_") && !["NODE_OPTIONS", "LOG_LEVEL"].includes(name),
+    ([name]) => !name.startsWith("LOCKSTEP_") && !["NODE_OPTIONS", "LOG_LEVEL", "PORT"].includes(name),
   );
   return Object.fromEntries(kept);
 }

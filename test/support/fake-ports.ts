@@ -318,7 +318,8 @@ export class FakeInputs implements Fetcher {
       const nextOffset = BigInt(log.length);
       next.set(topic, nextOffset);
       const answeredAtMs = this.#clock.monotonicMs();
-      sink.onFetched({ topic, records, nextOffset, lastStableOffset: nextOffset, caughtUp: true, answeredAtMs });
+      const ends = { lastStableOffset: nextOffset, logStartOffset: 0n };
+      sink.onFetched({ topic, records, nextOffset, ...ends, caughtUp: true, answeredAtMs });
     }
   }
 }

@@ -7,9 +7,12 @@ import { expect } from "vitest";
 import { assign, emit, setup } from "xstate";
 
 import { defineApp, input, insert, publish, type Schema } from "../../../src/actors/app.ts";
-import type { LifeLog } from "../../../src/runtime/life-log.ts";
+import type { Log } from "../../../src/log.ts";
+import { createLifeLog, type LifeLog } from "../../../src/runtime/life-log.ts";
 import { Shard } from "../../../src/runtime/shard.ts";
 import type { ShardContext, ShardSettings } from "../../../src/runtime/shard-context.ts";
+import { ShardMeter } from "../../../src/runtime/shard-meter.ts";
+import { Series } from "../../../src/telemetry/series.ts";
 import { FakeClock, FakeInputs, FakePublisher, FakeStore } from "../../support/fake-ports.ts";
 
 interface Add {
@@ -82,6 +85,15 @@ export class Bed {
   /** Heartbeats and joins that the coordinator has answered. */
   answered = 0;
   hook: ShardContext["hook"] = () => {};
+  readonly series = new Series();
+  readonly meter = new ShardMeter({
+    shard: 0,
+    owner: "me",
+    topics: ["in"],
+    series: this.series,
+    clock: this.clock,
+    budget: { left: 100 },
+  });
   #tokens = 0;
   #appended = 0;
 
@@ -112,7 +124,8 @@ export class Bed {
           return `t${this.#tokens}`;
         },
       },
-      log: this.#log(),
+      log: this.meter.watch(this.#log()),
+      meter: this.meter,
       hook: (point) => this.hook(point),
       settings: { ...SETTINGS, ...settings },
     };
@@ -160,8 +173,8 @@ export class Bed {
   }
 
   #log(): LifeLog {
-    return new Proxy({} as LifeLog, {
-      get: (_, event) => (details: unknown) => this.told.push({ event: event as keyof LifeLog, details }),
-    });
+    const events = Object.keys(createLifeLog({} as Log)) as (keyof LifeLog)[];
+    const tell = (event: keyof LifeLog) => (details: unknown) => this.told.push({ event, details });
+    return Object.fromEntries(events.map((event) => [event, tell(event)])) as unknown as LifeLog;
   }
 }

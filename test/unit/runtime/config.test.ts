@@ -25,6 +25,13 @@ describe("the configuration", () => {
     expect([Object.isFrozen(config), Object.isFrozen(config.brokers)]).toEqual([true, true]);
   });
 
+  test("honours PORT where LOCKSTEP_HTTP_PORT is not set", () => {
+    expect(loadConfig({ ...NEEDED, PORT: "8080" })).toMatchObject({ httpPort: 8080 });
+    expect(loadConfig({ ...NEEDED, PORT: "8080", LOCKSTEP_HTTP_PORT: "0" })).toMatchObject({ httpPort: 0 });
+    expect(loadConfig({ ...NEEDED, PORT: "" })).toMatchObject({ httpPort: 9464 });
+    expect(faultsOf({ ...NEEDED, PORT: "http" })).toEqual([expect.stringMatching(/^PORT is "http": a whole number/)]);
+  });
+
   test("does without what the command does not need", () => {
     expect(loadConfig({}, [])).toMatchObject({ brokers: [], databaseUrl: "" });
   });
