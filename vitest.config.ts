@@ -1,5 +1,5 @@
 /**
- * The tests, by what they need. `npm test` names those it runs, ops and debezium are not among them; `npm run test:unit` needs no servers.
+ * The tests, by what they need. `npm test` names those it runs, ops, debezium and model are not among them; `npm run test:unit` needs no servers.
  *
  * The projects run one after the other, cheapest first. Only unit tests run side by side: the others share one broker
  * and one database on what may be a machine of two cores, and some of them kill processes and watch the clock.
@@ -48,6 +48,16 @@ export default defineConfig({
       againstServers("ops", 5, 600 * SECOND),
       // Only by `npm run test:debezium`: it fetches Kafka Connect.
       againstServers("debezium", 6, 900 * SECOND),
+      {
+        // Only by `npm run test:model`: it explores tens of millions of states. Its files run side by side.
+        test: {
+          name: "model",
+          include: ["test/model/**/*.test.ts"],
+          maxWorkers: 2,
+          sequence: { groupOrder: 7 },
+          testTimeout: 600 * SECOND,
+        },
+      },
     ],
   },
 });

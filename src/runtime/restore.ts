@@ -46,7 +46,7 @@ export async function restore(
   signal: AbortSignal,
 ): Promise<Restored | null> {
   const { row } = acquired;
-  const reused = memory && reuse(memory, acquired);
+  const reused = memory && reuse(memory, { token: acquired.ownership.token, seq: row.seq });
   if (reused) return { model: reused, snapshotSeq: row.snapshotSeq, replayed: 0, reused: true };
 
   const loaded = await context.store.loadSnapshot(context.shard);
@@ -71,8 +71,23 @@ export async function restore(
   return { model, snapshotSeq: from, replayed, reused: false };
 }
 
-function reuse(memory: Memory, { ownership, row }: Acquired): ShardModel | null {
-  if (ownership.token !== memory.token) return null;
+/**
+ * R4: what becomes of memory in an F1 of ours. Ours for ours: nobody can have committed between the two tokens, so it passes on to the new
+ * one; after any other it keeps its old token, and is never used.
+ * Shared with the model of the protocol (test/model).
+ */
+export function passOn(memory: Memory | null, f1: { replaced: string | null; token: string }): Memory | null {
+  return memory?.token === f1.replaced ? { ...memory, token: f1.token } : memory;
+}
+
+/**
+ * R4. Settles an undecided fold by the seq of the row.
+ * @param row token of the ownership, and seq of the row, after acquire
+ * @returns null: the memory is not the row's
+ * Shared with the model of the protocol (test/model).
+ */
+export function reuse(memory: Memory, row: { token: string; seq: number }): ShardModel | null {
+  if (row.token !== memory.token) return null;
   if (!memory.pending) return row.seq === memory.seq ? memory.model : null;
   if (row.seq === memory.seq + 1) memory.model.accept();
   else if (row.seq === memory.seq) memory.model.discard();

@@ -22,7 +22,7 @@ import { InputQueues } from "../actors/take.ts";
 import { assert, hasCode, isLockstepError, LockstepError } from "../errors.ts";
 import { type Acquired, type AcquireMode, acquire } from "./acquire.ts";
 import type { Standing } from "./commit.ts";
-import { type Memory, restore } from "./restore.ts";
+import { type Memory, passOn, restore } from "./restore.ts";
 import { createWake, type RunLoop, runLoop, type Wake } from "./run-loop.ts";
 import { inputTopics, type ShardContext } from "./shard-context.ts";
 import { Snapshotter } from "./snapshotter.ts";
@@ -106,8 +106,7 @@ export class Shard {
           onToken: (token, replaced) => {
             mode = { kind: "again", token };
             this.#owing = true;
-            // Ours for ours: nobody can have committed between the two tokens, so the memory passes on to the new one.
-            if (this.#memory?.token === replaced) this.#memory = { ...this.#memory, token };
+            this.#memory = passOn(this.#memory, { replaced, token });
           },
         });
         if (acquired) {

@@ -1,0 +1,5 @@
+import { describeRuns } from "../engine/report.ts";
+import { commitModel } from "./model.ts";
+import { SOUND } from "./runs.ts";
+
+describeRuns({ model: "the commit protocol", make: commitModel, sound: SOUND });
