@@ -14,7 +14,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Connection } from "./connection.ts";
 import type { PartitionBatch } from "./produce-batches.ts";
 import type { TopicPartitions } from "./wire.ts";
-import { errorType, isPassing } from "./wire-errors.ts";
+import { errorType, isConnectionFailure, isPassing } from "./wire-errors.ts";
 
 /**
  * First wait of a repeated request. After a commit the next transaction meets CONCURRENT_TRANSACTIONS until the
@@ -108,8 +108,16 @@ export function createPartitionWrites(connection: Connection, identity: Producer
   }
 }
 
-/** Repeats an idempotent request while its failure can pass and the deadline is not over. */
-export async function repeat<T>(connection: Connection, endMs: number, request: () => Promise<T>): Promise<T> {
+/**
+ * Repeats an idempotent request while its failure can pass and the deadline is not over.
+ * @param mayRepeat says of a failure that can pass whether repeating is harmless; of any, unless given
+ */
+export async function repeat<T>(
+  connection: Connection,
+  endMs: number,
+  request: () => Promise<T>,
+  mayRepeat: (error: unknown) => boolean = () => true,
+): Promise<T> {
   const graceEndMs = performance.now() + UNKNOWN_TOPIC_GRACE_MS;
   for (let waitMs = RETRY_FIRST_MS; ; waitMs = Math.min(waitMs * 2, RETRY_MAX_MS)) {
     try {
@@ -117,7 +125,8 @@ export async function repeat<T>(connection: Connection, endMs: number, request: 
     } catch (error) {
       const type = errorType(error);
       const limitMs = type === "UNKNOWN_TOPIC_OR_PARTITION" ? Math.min(graceEndMs, endMs) : endMs;
-      if (!isPassing(error) || connection.destroyed || performance.now() + waitMs > limitMs) throw error;
+      if (!isPassing(error) || !mayRepeat(error)) throw error;
+      if (connection.destroyed || performance.now() + waitMs > limitMs) throw error;
       await sleep(waitMs);
       if (type === "CONCURRENT_TRANSACTIONS") continue;
       connection.forgetCoordinators();
@@ -125,6 +134,26 @@ export async function repeat<T>(connection: Connection, endMs: number, request: 
       await connection.refresh().catch(() => undefined);
     }
   }
+}
+
+/**
+ * Repeats a request of which no copy may be left on its way: after an error that the broker answered, and while the broker is not found,
+ * but not when the answer was lost.
+ */
+export async function repeatAnswered<B, T>(
+  connection: Connection,
+  endMs: number,
+  find: () => Promise<B>,
+  send: (broker: B) => Promise<T>,
+): Promise<T> {
+  let isSent = false;
+  const request = async () => {
+    isSent = false;
+    const broker = await find();
+    isSent = true;
+    return send(broker);
+  };
+  return repeat(connection, endMs, request, (error) => !(isSent && isConnectionFailure(error)));
 }
 
 export function groupByTopic<T extends { readonly topic: string }, P>(

@@ -12,18 +12,20 @@
  * Invariants
  *   T1  EndTxn is sent at most once a transaction, and never after an error.
  *   T2  After any error the writer is useless and its sockets are cut, so that nothing more leaves in its name.
- *   T3  Every request before EndTxn is idempotent (a batch keeps its sequence number), so it is repeated in place while its
- *       failure can pass, until `publishTimeoutMs`, which is below the coordinator's own time-out.
+ *   T3  Requests before EndTxn are idempotent (a batch keeps its sequence number), so they are repeated in place while their
+ *       failure can pass, until `publishTimeoutMs`, which is below the coordinator's own time-out; but for T7.
  *   T4  Records of a partition are written in the order given; each batch is acknowledged by all in-sync replicas before the next is sent.
  *   T5  A transaction of offsets only is one like any other.
  *   T6  What an earlier owner left open in a partition is aborted before the same records are written there again.
+ *   T7  TxnOffsetCommit is repeated only after an answer. It has no sequence number, and a transaction has no epoch of its own: a copy
+ *       whose answer was lost can arrive in the next transaction, after its offsets, and take their place. (Found by the model check.)
  */
 import type { OutputRecord } from "../actors/record.ts";
 import { assert, LockstepError } from "../errors.ts";
 import type { KafkaClient } from "./client.ts";
 import type { Connection } from "./connection.ts";
 import { openConnection } from "./connection.ts";
-import { createPartitionWrites, groupByTopic, repeat } from "./partition-writes.ts";
+import { createPartitionWrites, groupByTopic, repeat, repeatAnswered } from "./partition-writes.ts";
 import { assertAllSent, batchRounds } from "./produce-batches.ts";
 import { errorText, errorType, isCoordinatorMoved, isFenced, isRefused, unavailable } from "./wire-errors.ts";
 
@@ -202,10 +204,10 @@ function createWriter(
       offset: offset.toString(),
       metadata,
     }));
-    await repeat(connection, endMs, async () => {
-      const coordinator = await connection.coordinator("group", groupId);
-      await coordinator.txnOffsetCommit({ ...identity, groupId, topics });
-    });
+    const find = () => connection.coordinator("group", groupId);
+    await repeatAnswered(connection, endMs, find, (coordinator) =>
+      coordinator.txnOffsetCommit({ ...identity, groupId, topics }),
+    );
   }
 
   async function coordinatorNow(kind: "transaction", key: string, endMs: number) {

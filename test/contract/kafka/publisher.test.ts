@@ -3,6 +3,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { parseOffsetMetadata } from "../../../src/actors/offset-metadata.ts";
 import type { TransactionalWriter } from "../../../src/actors/ports.ts";
 import type { OutputRecord } from "../../../src/actors/record.ts";
+import { openConnection } from "../../../src/kafka/connection.ts";
 import {
   createPublisher,
   type Publisher,
@@ -267,6 +268,44 @@ describe("failures", () => {
     expect((await publisher.committed(1))[inputs[0]!]!.offset).toBeNull();
     await next.publish(commit);
     expect(valuesOf(await readAtLeast(client, output, 1))).toEqual(["one"]);
+  });
+
+  test("T7: Kafka takes a late TxnOffsetCommit into the next transaction of its epoch, over that one's own offsets", async () => {
+    const { inputs, publisher, groupId, id } = await scene();
+    const connection = openConnection(client);
+    opened.push({ close: async () => connection.destroy() });
+    const coordinator = await connection.coordinator("transaction", id);
+    const identity = {
+      transactionalId: id,
+      ...(await coordinator.initProducerId({ transactionalId: id, transactionTimeout: 15_000 })),
+    };
+    const group = await connection.coordinator("group", groupId);
+    const sendOffset = (offset: string) => {
+      const partitions = [{ partition: 1, offset, metadata: "" }];
+      return group.txnOffsetCommit({ ...identity, groupId, topics: [{ topic: inputs[0]!, partitions }] });
+    };
+    const begin = () =>
+      until(
+        () =>
+          coordinator.addOffsetsToTxn({ ...identity, groupId }).then(
+            () => true,
+            (error: { type?: string }) => {
+              if (error.type !== "CONCURRENT_TRANSACTIONS") throw error;
+              return false;
+            },
+          ),
+        { what: "the transaction before to be completed" },
+      );
+    await begin();
+    await sendOffset("1");
+    await coordinator.endTxn({ ...identity, transactionResult: true });
+    await begin();
+    await sendOffset("2");
+    await sendOffset("1"); // a copy of the first one that was long on its way
+    await coordinator.endTxn({ ...identity, transactionResult: true });
+    await fence(publisher, id);
+    // Were this 2, repeating it would be harmless, and the rule could go.
+    expect((await publisher.committed(1))[inputs[0]!]!.offset).toBe(1n);
   });
 
   test("a topic that does not exist is refused, and named among those that do", async () => {

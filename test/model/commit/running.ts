@@ -144,7 +144,7 @@ function drainSteps(i: number, emit: Emit): void {
     emit("fault", "confirms, draining, outcome unknown", i, seq);
     return;
   }
-  if (holds(i) && next[pg.seq] === seq && seq > 0 && next[world.failedOver] === 0) {
+  if (holds(i) && seq > 0 && next[world.failedOver] === 0 && rules.expiries === 0) {
     const k = seqInKafka();
     if (k !== seq || next[pg.confirmed] !== seq)
       breaks("S9", `a drained shard is given up with k = ${k}, P = ${seq}, c = ${next[pg.confirmed]}`);

@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 
 import type { Connection } from "../../../src/kafka/connection.ts";
-import { createPartitionWrites } from "../../../src/kafka/partition-writes.ts";
+import { createPartitionWrites, repeatAnswered } from "../../../src/kafka/partition-writes.ts";
 import type { PartitionBatch } from "../../../src/kafka/produce-batches.ts";
 
 const TOPIC = "t";
@@ -109,4 +109,29 @@ test("what cannot pass is thrown as it came, and what does not pass until the de
   await expect(leaderless.writes.locate([batch(7, "a")], performance.now() + 20)).rejects.toThrow(
     "t has no partition 7, or it has no leader",
   );
+});
+
+test("T7: what has no sequence number is sent again after an answer, not when the answer was lost", async () => {
+  const { connection } = cluster({ leaders: {} });
+  const refusals = ["GROUP_LOAD_IN_PROGRESS", "NOT_COORDINATOR_FOR_GROUP"];
+  let sends = 0;
+  const send = async () => {
+    sends += 1;
+    const type = refusals.shift();
+    if (type !== undefined) throw Object.assign(new Error(type), { type });
+    connectionLost();
+  };
+  await expect(repeatAnswered(connection, soon(), async () => 1, send)).rejects.toThrow("connection closed");
+  expect(sends).toBe(3);
+});
+
+test("T7: a broker that is not found yet has been sent nothing, and is looked for again", async () => {
+  const { connection } = cluster({ leaders: {} });
+  let looks = 0;
+  const find = async () => {
+    looks += 1;
+    if (looks < 3) connectionLost();
+    return looks;
+  };
+  expect(await repeatAnswered(connection, soon(), find, async (broker) => broker)).toBe(3);
 });

@@ -1,0 +1,5 @@
+import { describeRuns } from "../engine/report.ts";
+import { commitModel } from "./model.ts";
+import { BOUNDS } from "./runs.ts";
+
+describeRuns({ model: "the commit protocol, more faults", make: commitModel, sound: BOUNDS });
