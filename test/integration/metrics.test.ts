@@ -1,0 +1,174 @@
+/**
+ * `/metrics` of real processes: what it shows is what was done, in the documented names, and of this process' shards alone.
+ */
+import { expect, test } from "vitest";
+
+import { METRICS, type MetricDefinition } from "../../src/telemetry/metrics-list.ts";
+import { withDeployment } from "../support/harness.ts";
+import { addressOf, type Scrape, scrape } from "../support/scrape.ts";
+import { until } from "../support/until.ts";
+
+const list = METRICS as Readonly<Record<string, MetricDefinition>>;
+
+/** Late is only what the load sent late: no ticks, no input left waiting for. */
+const ON_TIME = { LOCKSTEP_IDLE_MS: "3600000", LOCKSTEP_INPUT_WAIT_MS_MAX: "20000" };
+
+/** Until what was committed shows: a report is at most a second old. */
+async function settled(url: string, records: number): Promise<Scrape> {
+  return until(
+    async () => {
+      const shown = await scrape(url);
+      const taken = shown.sum("lockstep_records_taken_total");
+      return taken === records && shown.sum("kafka_consumergroup_lag_sum") === 0 && shown;
+    },
+    { what: `${records} records to show` },
+  );
+}
+
+/** Shards that a metric shows, as numbers. */
+const shards = (shown: Scrape, name: string, label = "shard") => shown.values(name, label).map(Number);
+
+test("during a run /metrics shows, in the documented names, what was done", async () => {
+  await withDeployment({ app: "trading", env: ON_TIME }, async (deployment) => {
+    deployment.start("one");
+    await deployment.untilRunning();
+    const url = await addressOf(deployment, "one");
+    const { sent } = await deployment.load({ total: 3_000, late: 0.02, bad: 0.02, duplicates: 0.05 });
+    await deployment.untilDrained();
+    const shown = await settled(url, sent.total);
+
+    // Names, types and labels.
+    for (const [name, { type }] of Object.entries(list)) expect([name, shown.types.get(name)]).toEqual([name, type]);
+    for (const name of shown.types.keys()) if (!(name in list)) expect(name).toMatch(/^(nodejs|process)_/);
+    for (const { name, labels } of shown.samples) {
+      expect(labels).toMatchObject({ app: "trading", group: deployment.groupId });
+      const metric = list[name] ?? list[name.replace(/_(bucket|sum|count)$/, "")];
+      const own = Object.keys(labels).filter((label) => !["app", "group", "le", "quantile"].includes(label));
+      if (metric) expect([name, own.sort()]).toEqual([name, [...metric.labels].sort()]);
+    }
+
+    // What was sent, and what became of it.
+    const state = await deployment.query<{
+      shard: number;
+      seq: number;
+      epoch: number;
+      counters: Record<string, number>;
+    }>("SELECT shard, seq::int, epoch::int FROM lockstep.shard ORDER BY shard");
+    expect(shown.sum("lockstep_dlq_records_total")).toBe(sent.bad);
+    expect(shown.sum("lockstep_late_events_total")).toBe(sent.late);
+    expect(shown.sum("lockstep_app_counter_total", { counter: "duplicatesIgnored" })).toBeGreaterThan(0);
+    expect(shown.sum("lockstep_records_published_total", { topic: "trading.late" })).toBe(sent.late);
+    const [{ orders, outbox } = { orders: 0, outbox: 0 }] = await deployment.query<{ orders: number; outbox: number }>(
+      "SELECT (SELECT count(*)::int FROM app.orders) AS orders, (SELECT count(*)::int FROM app.outbox) AS outbox",
+    );
+    expect(shown.sum("lockstep_rows_written_total")).toBe(orders + outbox);
+    const stepped = shown.sum("lockstep_actor_events_total", { actor_type: "window", result: "stepped" });
+    expect(stepped).toBeGreaterThanOrEqual(sent.total - sent.bad - sent.late); // and timers
+    expect(shown.sum("lockstep_end_to_end_latency_seconds_count")).toBe(sent.total);
+
+    // Shards.
+    const all = state.map(({ shard }) => shard);
+    for (const { shard, seq, epoch } of state) {
+      const of = { shard: String(shard) };
+      expect(shown.sum("lockstep_shard_seq", of)).toBe(seq);
+      expect(shown.sum("lockstep_shard_confirmed_seq", of)).toBe(seq);
+      expect(shown.sum("lockstep_shard_epoch", of)).toBe(epoch);
+      expect(shown.sum("lockstep_shard_state", { ...of, state: "running" })).toBe(1);
+      expect(shown.sum("lockstep_shard_owner", of)).toBe(1);
+    }
+    expect(shown.sum("lockstep_tx_total", { outcome: "commit" })).toBe(state.reduce((sum, { seq }) => sum + seq, 0));
+    expect(shown.sum("lockstep_tx_duration_seconds_count", { outcome: "commit" })).toBe(
+      shown.sum("lockstep_tx_total", { outcome: "commit" }),
+    );
+    expect(shards(shown, "kafka_consumergroup_lag", "partition")).toEqual(all);
+    expect(shown.sum("kafka_consumergroup_current_offset")).toBe(sent.total);
+    expect(shown.sum("kafka_topic_partition_current_offset")).toBe(sent.total);
+    expect(shown.sum("kafka_topic_partition_oldest_offset")).toBe(0);
+
+    // The process.
+    expect(shown.sum("lockstep_worker_up")).toBe(2);
+    expect(shown.sum("lockstep_assigned_shards")).toBe(all.length);
+    expect(shown.sum("lockstep_asserts_failed_total")).toBe(0);
+    expect(shown.sum("lockstep_relay_records_total")).toBeLessThanOrEqual(outbox);
+    const lag = shown.samples.filter(({ name }) => name === "lockstep_worker_event_loop_lag_seconds");
+    expect(lag.map(({ labels }) => labels["quantile"]).sort()).toEqual(["0.5", "0.5", "0.99", "0.99", "1", "1"]);
+    for (const { value } of lag) expect(value).toBeLessThan(30);
+    await deployment.stopAll();
+  });
+});
+
+test("after a rebalance the series of shards that went are gone, and none is shown by two; a kill brings them back", async () => {
+  await withDeployment({ app: "trading" }, async (deployment) => {
+    const { shardCount } = deployment;
+    deployment.start("one");
+    await deployment.untilRunning();
+    const one = await addressOf(deployment, "one");
+    await deployment.load({ total: 1_500, speed: 1 });
+    await deployment.untilDrained();
+    const before = await settled(one, 1_500);
+    expect(shards(before, "lockstep_shard_state")).toHaveLength(shardCount);
+    const keysBefore = before.values("lockstep_actor_events_total", "key");
+
+    deployment.start("two");
+    await deployment.untilTrue(
+      () => deployment.running("two").length > 0 && deployment.running().length === shardCount,
+      "both processes to run shards",
+    );
+    const two = await addressOf(deployment, "two");
+    await deployment.load({ total: 1_500, seed: 2, speed: 1 });
+    await deployment.untilDrained();
+    const [left, right] = await until(
+      async () => {
+        const both = [await scrape(one), await scrape(two)] as const;
+        const taken = both.reduce((sum, shown) => sum + shown.sum("lockstep_records_taken_total"), 0);
+        const held = both.map((shown) => shards(shown, "lockstep_shard_owner"));
+        return taken === 3_000 && held.flat().length === shardCount && both;
+      },
+      { what: "both processes to show what they took, and every shard once" },
+    );
+    const mine = shards(left, "lockstep_shard_owner");
+    expect(mine).toEqual(deployment.running("one"));
+    expect(shards(right, "lockstep_shard_owner")).toEqual(deployment.running("two"));
+    for (const name of PER_SHARD) expect([name, shards(left, name)]).toEqual([name, mine]);
+    for (const name of ["kafka_consumergroup_lag", "kafka_topic_partition_current_offset"])
+      expect([name, shards(left, name, "partition")]).toEqual([name, mine]);
+    const keys = left.values("lockstep_actor_events_total", "key");
+    expect(keys.length).toBeLessThan(keysBefore.length);
+    expect(keys.filter((key) => right.values("lockstep_actor_events_total", "key").includes(key))).toEqual([]);
+    expect(left.sum("lockstep_rebalances_total")).toBeGreaterThan(before.sum("lockstep_rebalances_total"));
+    expect(left.sum("lockstep_rebalance_shards_total", { change: "lost" })).toBeGreaterThanOrEqual(
+      shardCount - mine.length,
+    );
+
+    await deployment.kill("two");
+    await deployment.untilRunning();
+    const after = await until(
+      async () => {
+        const shown = await scrape(one);
+        return shards(shown, "lockstep_shard_owner").length === shardCount && shown;
+      },
+      { what: "all shards to show" },
+    );
+    expect(after.sum("lockstep_takeovers_total")).toBe(shardCount - mine.length);
+    for (const { name, labels, value } of left.samples) {
+      if (left.types.get(name) !== "counter" || "key" in labels) continue;
+      const { app: _, group: __, ...own } = labels;
+      expect([name, own, after.sum(name, labels)]).toEqual([name, own, Math.max(value, after.sum(name, labels))]);
+    }
+    await deployment.stopAll();
+  });
+});
+
+/** Of shards that run. */
+const PER_SHARD = [
+  "lockstep_shard_state",
+  "lockstep_shard_epoch",
+  "lockstep_shard_seq",
+  "lockstep_shard_confirmed_seq",
+  "lockstep_shard_snapshot_seq",
+  "lockstep_shard_stream_time_seconds",
+  "lockstep_shard_timers",
+  "lockstep_shard_queue_records",
+  "lockstep_shard_paused_inputs",
+  "lockstep_actor_active",
+];
