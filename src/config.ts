@@ -213,6 +213,22 @@ export const SETTINGS = {
     max: 31_536_000_000,
     about: "ms that published rows of the outbox table are kept after they occurred; 0 = for ever",
   },
+  stepMsMax: {
+    env: "LOCKSTEP_STEP_MS_MAX",
+    kind: "integer",
+    fallback: "5000",
+    min: 0,
+    max: 3_600_000,
+    about: "ms that one step of a machine may take before its worker is ended; steps take microseconds; 0 = for ever",
+  },
+  workerHeapMb: {
+    env: "LOCKSTEP_WORKER_HEAP_MB",
+    kind: "integer",
+    fallback: "0",
+    min: 0,
+    max: 1_048_576,
+    about: "MiB of heap of one worker, beyond which a step that takes more ends it; 0 = what Node chooses",
+  },
   strict: {
     env: "LOCKSTEP_STRICT",
     kind: "flag",

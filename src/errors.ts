@@ -39,6 +39,8 @@ export const ERROR_CODES = {
   INPUT_CHANGED: "halt",
   INPUT_UNREADABLE: "halt",
   MACHINE_CHANGED: "halt",
+  REPLAY_STUCK: "halt",
+  TOO_MANY_REFUSED: "halt",
   CODE_CHANGED: "halt",
   SNAPSHOT_BROKEN: "halt",
   PUBLISH_REFUSED: "halt",
@@ -62,6 +64,9 @@ export const ERROR_CODES = {
   // records and timers that can never succeed
   RECORD_UNDECODABLE: "quarantine",
   RECORD_TOO_LARGE: "quarantine",
+  STEP_TIMEOUT: "quarantine",
+  STEP_OUT_OF_MEMORY: "quarantine",
+  STEP_CRASHED: "quarantine",
   RECORD_REFUSED: "quarantine",
   RECORD_WITHOUT_KEY: "quarantine",
   RECORD_KEY_MISMATCH: "quarantine",

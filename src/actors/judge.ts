@@ -12,6 +12,7 @@ import type { App, InputDefinition, Schema } from "./app.ts";
 import { parseJson } from "./json-text.ts";
 import type { MachineEvent } from "./machine-host.ts";
 import type { InputRecord } from "./record.ts";
+import type { StepWatch } from "./step-target.ts";
 
 /** How far event time may be beyond Kafka's timestamp: one such record would make all that follow late. */
 export const TIME_AHEAD_MS_MAX = 60_000;
@@ -49,12 +50,29 @@ export interface Judged {
   readonly source: { readonly key: string; readonly seq: number; readonly ordinal: number } | null;
 }
 
-export function judge(_app: App, definition: Judged["definition"], record: InputRecord): Judged {
+/** @param watch is told of it: a schema is code of the app, and may run for ever as any other */
+export function judge(_app: App, definition: Judged["definition"], record: InputRecord, watch?: StepWatch): Judged {
+  watch?.begin({ kind: "record", topic: record.topic, offset: record.offset });
   const verdict = judgeValue(definition, record);
+  watch?.end();
   const common = { record, definition, bytes: recordBytes(record), source: sourceOf(record) };
   return "code" in verdict
     ? { ...common, timeMs: Number.NEGATIVE_INFINITY, event: null, rejection: verdict }
     : { ...common, timeMs: verdict.timeMs, event: verdict.event, rejection: null };
+}
+
+/** A record that has its verdict: nothing of the app looks at it. */
+export function judgedBefore(definition: Judged["definition"], record: InputRecord, rejection: Rejection): Judged {
+  const { code, message } = rejection;
+  return {
+    record,
+    definition,
+    timeMs: Number.NEGATIVE_INFINITY,
+    event: null,
+    rejection: { code, message },
+    bytes: recordBytes(record),
+    source: sourceOf(record),
+  };
 }
 
 function judgeValue(

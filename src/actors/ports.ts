@@ -4,7 +4,7 @@
  *
  * Every method says what its failure means. A failure whose outcome is unknown is never reported as one that can be retried.
  */
-import type { LockstepError } from "../errors.ts";
+import type { ErrorCode, LockstepError } from "../errors.ts";
 import type { RowEffect } from "./effects.ts";
 import type { Journal } from "./journal.ts";
 import type { InputRecord, OutputRecord, Positions } from "./record.ts";
@@ -132,6 +132,33 @@ export interface ShardStore {
   ): Promise<void>;
   /** The published snapshot. @throws {LockstepError} SNAPSHOT_BROKEN when count, bytes or digest differ */
   loadSnapshot(shard: number): Promise<{ manifest: SnapshotManifest; pieces: Buffer[] } | null>;
+}
+
+/** A record or timer whose step did not come to its end: it took its worker, or the process, with it. */
+export interface Suspect {
+  /** `targetText` of it. */
+  readonly target: string;
+  /** It was stepped by a replay, so it is committed. */
+  readonly replay: boolean;
+  readonly attempts: number;
+  /** How the latest attempt ended. */
+  readonly code: ErrorCode;
+}
+
+/** Attempts at steps, of one instance. @throws {LockstepError} each method: STORE_UNAVAILABLE nothing happened */
+export interface SuspectStore {
+  read(shard: number): Promise<Suspect[]>;
+  /** Counts an attempt for a thread that is dead, on whoever's behalf. @param attempt.add 0 when its owner has counted it before */
+  count(attempt: { shard: number; target: string; replay: boolean; code: ErrorCode; add: 0 | 1 }): Promise<void>;
+  /** Guarded, with seq: counts an attempt before it begins. @throws {LockstepError} COMMIT_UNKNOWN it may be counted or not */
+  begin(ownership: Ownership, attempt: { seq: number; target: string }): Promise<void>;
+  /** Guarded, with seq: it came to its end. @throws {LockstepError} COMMIT_UNKNOWN */
+  survived(ownership: Ownership, attempt: { seq: number; target: string }): Promise<void>;
+  /** It is committed, or gone. */
+  forget(shard: number, target: string): Promise<void>;
+  forgetReplay(shard: number): Promise<void>;
+  /** Counts that a shard was taken over at `seq` from an owner that had not released it. @returns how often in a row at this seq */
+  countUncleanEnd(shard: number, seq: number): Promise<number>;
 }
 
 export interface SnapshotManifest {

@@ -18,7 +18,6 @@
  * Order of effects and time: docs/protocol.md, "One shard's life".
  */
 import { assert, isLockstepError, LockstepError } from "../errors.ts";
-import type { App } from "./app.ts";
 import { type Batch, dependsOnSettings, effectsOf, emptyBatch, markOutput, openUnit, type Unit } from "./batch.ts";
 import { withoutChance } from "./chance.ts";
 import { deadLetter, lateRecord, originOf, type SetAside, timerDeadLetter, timerOrigin } from "./dead-letters.ts";
@@ -26,6 +25,7 @@ import { actorKey, type Delivery, type Emitter, isOf, type TimerVerdict } from "
 import type { CommitEffects } from "./effects.ts";
 import type { Judged, Rejection } from "./judge.ts";
 import type { HostEffect, MachineEvent } from "./machine-host.ts";
+import type { ModelOptions } from "./model-options.ts";
 import type { SetAsideNote } from "./notes.ts";
 import { EventMeta, outputBytes, outputsOf, type RouteContext } from "./routes.ts";
 import { type ActorKind, ShardState } from "./shard-state.ts";
@@ -33,26 +33,8 @@ import type { SnapshotCapture } from "./snapshot-codec.ts";
 import type { Timer } from "./timers.ts";
 
 export type { TimerVerdict } from "./delivery.ts";
+export type { ModelOptions } from "./model-options.ts";
 export type { SnapshotCapture } from "./snapshot-codec.ts";
-
-export interface ModelOptions {
-  readonly app: App;
-  readonly shard: number;
-  /** Partitions of a topic that the app writes to. */
-  partitionsOf(topic: string): number;
-  /** Take clock, chance and timers away while machines and routes run, and freeze what machines return. */
-  readonly strict: boolean;
-  readonly limits: {
-    /** Instead of the app's own. */
-    readonly tellsMax?: number;
-    /** Timers that one tick fires, unless told otherwise. */
-    readonly timersPerCommit: number;
-    /** The largest batch that a topic takes (its `max.message.bytes`): dead letters are cut to fit. */
-    outputBytesMax(topic: string): number;
-    /** What is larger is refused; default `outputBytesMax`. A replay refuses nothing: what was refused then has a verdict. */
-    effectBytesMax?(topic: string): number;
-  };
-}
 
 export class ShardModel {
   readonly #options: ModelOptions;
@@ -62,6 +44,8 @@ export class ShardModel {
   readonly #takers: ReadonlyMap<string, readonly ActorKind[]>;
   /** Output of the open batch; null while idle. */
   #batch: Batch | null = null;
+  /** The unit that is run now. */
+  #stepping: Unit["origin"] | null = null;
 
   constructor(options: ModelOptions, state: ShardState = new ShardState(options)) {
     const { app, limits } = options;
@@ -92,7 +76,16 @@ export class ShardModel {
 
   /** When the next timer is due, in stream time. */
   get nextDueMs(): number | null {
-    return this.#state.timers.peekDue()?.dueMs ?? null;
+    return this.nextDue?.dueMs ?? null;
+  }
+
+  /** The timer that fires next. */
+  get nextDue(): Timer | null {
+    return this.#state.timers.peekDue();
+  }
+
+  hasTimer(timer: Omit<Timer, "event">): boolean {
+    return this.#state.timers.get(timer)?.dueMs === timer.dueMs;
   }
 
   get actorCount(): number {
@@ -144,7 +137,7 @@ export class ShardModel {
     }
     const unit = openUnit(batch, originOf(record), judged.timeMs);
     const given = verdict ?? judged.rejection;
-    const cause = given ?? this.#attempt(() => this.#process(judged, unit, timerVerdicts));
+    const cause = given ?? this.#attempt(unit, () => this.#process(judged, unit, timerVerdicts));
     if (!cause) return;
     const { topic, offset } = record;
     const ofSettings = !given && dependsOnSettings(cause);
@@ -201,7 +194,11 @@ export class ShardModel {
   // --------------------------------------------------------------------------------------------------------------- units
 
   /** Does all of a unit, or none of it. @returns why it must be set aside, or null */
-  #attempt(act: () => void): Rejection | null {
+  #attempt({ origin }: Unit, act: () => void): Rejection | null {
+    const { watch } = this.#options;
+    const outer = this.#stepping;
+    this.#stepping = origin;
+    watch?.begin(origin);
     const undone = this.#state.undo.mark();
     const takeBack = markOutput(this.#open());
     try {
@@ -213,6 +210,10 @@ export class ShardModel {
       this.#state.undo.rollback(undone);
       takeBack();
       return { code: error.code, message: error.message };
+    } finally {
+      this.#stepping = outer; // a timer that a record has fired on its way
+      if (outer) watch?.begin(outer);
+      else watch?.end();
     }
   }
 
@@ -265,7 +266,7 @@ export class ShardModel {
     const kind = kinds.get(actorType);
     assert(kind, `the timer "${timerId}" is of the actor type "${actorType}", which the app does not have`);
     assert(kind.actors.get(key), `the timer "${timerId}" outlived its actor "${actorType}" "${key}"`);
-    const cause = verdict ?? this.#attempt(() => this.#deliver([{ kind, key, event }], unit));
+    const cause = verdict ?? this.#attempt(unit, () => this.#deliver([{ kind, key, event }], unit));
     if (!cause) return;
     const ofSettings = !verdict && dependsOnSettings(cause);
     if (ofSettings) this.#open().verdicts.push({ kind: "timer", actorType, key, timerId, dueMs, ...cause });

@@ -43,6 +43,10 @@ export class TimerQueue {
     this.#undo.record(() => this.#remove(node));
   }
 
+  get({ actorType, key, timerId }: Pick<Timer, "actorType" | "key" | "timerId">): Timer | null {
+    return this.#byActor.get(actorId(actorType, key))?.get(timerId)?.timer ?? null;
+  }
+
   /** Removes the timer of this id, if there is one. */
   cancel({ actorType, key, timerId }: Pick<Timer, "actorType" | "key" | "timerId">): void {
     const node = this.#byActor.get(actorId(actorType, key))?.get(timerId);

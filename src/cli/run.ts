@@ -17,6 +17,8 @@ import { startRelayHost } from "../runtime/relay-host.ts";
 import { RelayMeter } from "../runtime/relay-meter.ts";
 import { startSupervisor, workerCount } from "../runtime/supervisor.ts";
 import { createPing } from "../storage/ping.ts";
+import { createPool } from "../storage/pool.ts";
+import { createSuspectStore } from "../storage/suspect-store.ts";
 import { sparing } from "../telemetry/health.ts";
 import { createLog } from "../telemetry/log.ts";
 import { packageVersion } from "../version.ts";
@@ -82,6 +84,8 @@ async function host(parts: {
     clientId: `${loaded.app.name}-${config.host}-${process.pid}-main`,
     logger: log,
   });
+  // Opened when it is first needed: a worker's own connections die with it.
+  const pool = createPool(config.databaseUrl, { max: 1, applicationName: kafka.clientId, log });
   const supervisor = startSupervisor({
     config,
     deployment,
@@ -90,6 +94,7 @@ async function host(parts: {
     clock: systemClock,
     leaveGroup: (memberId) => leaveGroup(kafka, deployment.groupId, memberId),
     observer: telemetry.observer,
+    suspects: createSuspectStore({ pool, instance: deployment.instance }),
   });
   relayMeter?.start(telemetry.metrics);
   const relay =
@@ -113,6 +118,7 @@ async function host(parts: {
   for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => process.exit(EXIT.failure));
   const drained = await supervisor.stop(config.drainMs);
   await relay?.stop(RELAY_STOP_MS);
+  await pool.end();
   log.info(
     { event: "stopped", drained },
     drained

@@ -51,9 +51,24 @@ export interface Standing {
  * @throws {LockstepError} STORE_UNAVAILABLE what was not committed took no effect and may be taken again: `rest` says what that is.
  *   COMMIT_UNKNOWN, PUBLISH_FAILED: acquire again. Others: as ports.ts.
  */
-export async function commitItems(context: ShardContext, standing: Standing, items: readonly Item[]): Promise<void> {
-  await commitAll(context, standing, items, []);
+export async function commitItems(
+  context: ShardContext,
+  standing: Standing,
+  items: readonly Item[],
+  careful: Careful = NOT_CAREFUL,
+): Promise<void> {
+  await commitAll(context, standing, items, careful);
 }
+
+/** Of items that are suspect: care.ts. */
+export interface Careful {
+  /** Whatever of it is taken is not stepped. */
+  readonly verdicts: readonly Verdict[];
+  /** The fold has come to its end; nothing is written yet. */
+  readonly survived?: () => Promise<void>;
+}
+
+const NOT_CAREFUL: Careful = { verdicts: [] };
 
 /** Those of the items that no commit has taken yet. A tick that was repeated finds no timer due. */
 export function rest(standing: Standing, items: readonly Item[]): readonly Item[] {
@@ -67,16 +82,18 @@ async function commitSome(
   context: ShardContext,
   standing: Standing,
   items: readonly Item[],
-  verdicts: readonly Verdict[],
+  careful: Careful,
 ): Promise<number> {
   const { model } = standing;
+  const { verdicts } = careful;
   await context.hook("fold.before");
   const foldStart = context.clock.monotonicMs();
   model.begin();
   const streamTimeBefore = model.streamTimeMs;
   const { entries, count } = fold(context, model, items, verdicts);
   const effects = model.finish();
-  const journal: Journal = { entries, verdicts: [...verdicts, ...effects.verdicts] };
+  const passed = verdicts.filter((verdict) => effects.origins.some((origin) => sameTarget(verdict, origin)));
+  const journal: Journal = { entries, verdicts: [...passed, ...effects.verdicts] };
   standing.pending = true;
   await context.hook("fold.after");
   const postgresStart = context.clock.monotonicMs();
@@ -87,6 +104,7 @@ async function commitSome(
   const taken = entries.reduce((n, entry) => n + (entry.kind === "run" ? entry.count : 0), 0);
   assertBalanced(effects, { taken, streamTimeMs: model.streamTimeMs, streamTimeBefore });
   try {
+    if (careful.survived) await careful.survived();
     await context.store.commit({
       ownership: standing.ownership,
       seq,
@@ -107,7 +125,7 @@ async function commitSome(
       model.discard(); // nothing was written
       standing.pending = false;
       if (hasCode(error, "ROW_REFUSED")) {
-        await commitInHalves(context, standing, items.slice(0, count), verdicts, { error, effects });
+        await commitInHalves(context, standing, items.slice(0, count), careful, { error, effects });
         return count;
       }
     }
@@ -219,7 +237,7 @@ async function commitInHalves(
   context: ShardContext,
   standing: Standing,
   items: readonly Item[],
-  verdicts: readonly Verdict[],
+  careful: Careful,
   refusal: { error: LockstepError; effects: CommitEffects },
 ): Promise<void> {
   const { error, effects } = refusal;
@@ -231,8 +249,8 @@ async function commitInHalves(
   });
   if (items.length > 1) {
     const middle = items.length >> 1;
-    await commitAll(context, standing, items.slice(0, middle), verdicts);
-    await commitAll(context, standing, items.slice(middle), verdicts);
+    await commitAll(context, standing, items.slice(0, middle), careful);
+    await commitAll(context, standing, items.slice(middle), careful);
     return;
   }
   const item = items[0];
@@ -243,8 +261,8 @@ async function commitInHalves(
   if (timers.length > (item.kind === "tick" ? 1 : 0)) {
     // Each timer fired becomes a tick of its own, so that only the guilty one is set aside.
     for (const timer of timers)
-      await commitAll(context, standing, [{ kind: "tick", streamTimeMs: timer.dueMs, timersMax: 1 }], verdicts);
-    if (item.kind === "record") await commitAll(context, standing, items, verdicts);
+      await commitAll(context, standing, [{ kind: "tick", streamTimeMs: timer.dueMs, timersMax: 1 }], careful);
+    if (item.kind === "record") await commitAll(context, standing, items, careful);
     return;
   }
   const reason = {
@@ -253,22 +271,22 @@ async function commitInHalves(
   };
   const verdict = verdictOn(item, timers[0], reason);
   assert(
-    !verdicts.some((v) => sameTarget(v, verdict)),
+    !careful.verdicts.some((v) => sameTarget(v, verdict)),
     "Postgres refused a row of a record or timer that was already set aside",
   );
   context.log.verdict({
     verdict: verdict.kind === "record" ? { ...verdict, offset: String(verdict.offset) } : verdict,
   });
-  await commitAll(context, standing, items, [...verdicts, verdict]);
+  await commitAll(context, standing, items, { ...careful, verdicts: [...careful.verdicts, verdict] });
 }
 
 async function commitAll(
   context: ShardContext,
   standing: Standing,
   items: readonly Item[],
-  verdicts: readonly Verdict[],
+  careful: Careful,
 ): Promise<void> {
-  for (let done = 0; done < items.length; ) done += await commitSome(context, standing, items.slice(done), verdicts);
+  for (let done = 0; done < items.length; ) done += await commitSome(context, standing, items.slice(done), careful);
 }
 
 function verdictOn(
@@ -285,7 +303,7 @@ function verdictOn(
   return { kind: "timer", actorType, key, timerId, dueMs, ...reason };
 }
 
-function sameTarget(a: Verdict, b: Verdict): boolean {
+function sameTarget(a: Verdict, b: Verdict | Origin): boolean {
   if (a.kind === "record") return b.kind === "record" && a.topic === b.topic && a.offset === b.offset;
   return (
     b.kind === "timer" &&

@@ -28,6 +28,7 @@ export interface LifeLog {
   }): void;
   rowRefused(details: { seq: number; items: number; sqlstate: unknown; message: string }): void;
   verdict(details: object): void;
+  inDoubt(details: object): void;
   retrying(error: LockstepError, inMs: number): void;
   restoring(error: LockstepError): void;
   fenced(error: LockstepError): void;
@@ -60,6 +61,11 @@ export function createLifeLog(log: Log): LifeLog {
     rowRefused: (details) =>
       log.warn({ event: "row-refused", ...details }, "Postgres refused a row; taking the batch again in halves"),
     verdict: (details) => log.warn({ event: "verdict", ...details }, "set a record or timer aside by verdict"),
+    inDoubt: (details) =>
+      log.warn(
+        { event: "in-doubt", ...details },
+        "owners died one after the other at this commit; taking records one by one until it is known why",
+      ),
     retrying: (err, inMs) => log.warn({ event: "retrying", err, inMs }, "a dependency is unavailable; trying again"),
     restoring: (err) => log.warn({ event: "restoring", err }, "outcome unknown; acquiring the shard again"),
     fenced: (err) => log.warn({ event: "fenced", err }, "Kafka fenced this owner"),

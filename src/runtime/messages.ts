@@ -12,6 +12,8 @@ export interface WorkerTask {
   readonly appPath: string;
   readonly code: string;
   readonly port: import("node:worker_threads").MessagePort;
+  /** Where the worker says what it steps: step-seat.ts. */
+  readonly seat: SharedArrayBuffer;
 }
 
 export type ToWorker = { readonly type: "stop" };

@@ -39,6 +39,10 @@ export class ProcessMetrics {
     this.#started.add(worker);
   }
 
+  stepEndedWorker(): void {
+    this.series.add("lockstep_steps_killed_total", {});
+  }
+
   workerReported(worker: number, { series, actors, shards }: WorkerReport): void {
     this.#totals.accept(`worker ${worker}`, series);
     this.#acceptActors(worker, actors, new Set(shards.map(({ shard }) => shard)));

@@ -68,6 +68,7 @@ export async function startProcessTelemetry(options: ProcessTelemetryOptions): P
         metrics.workerEnded(worker);
         health.workerEnded(worker);
       },
+      stepEndedWorker: () => metrics.stepEndedWorker(),
     },
     close: async () => {
       clearInterval(ticks);

@@ -9,7 +9,7 @@
  *   R5  A snapshot of newer code, or a journal of other code between S and P, halts the shard.
  */
 import { runChecksum } from "../actors/crc32c.ts";
-import { judge } from "../actors/judge.ts";
+import { judge, judgedBefore } from "../actors/judge.ts";
 import type { JournalRow } from "../actors/ports.ts";
 import { ShardModel } from "../actors/shard-model.ts";
 import { assert, LockstepError } from "../errors.ts";
@@ -104,6 +104,7 @@ async function replay(
   const { store, shard, log } = context;
   log.replaying(range);
   const reader = context.openReader();
+  context.watch?.steps.replaying(true);
   let expected = range.from + 1;
   let records = 0;
   try {
@@ -129,6 +130,7 @@ async function replay(
       log.replayProgress({ seq: expected - 1, to: range.to, records });
     }
   } finally {
+    context.watch?.steps.replaying(false);
     await reader.close();
   }
   return records;
@@ -145,6 +147,7 @@ async function replayRow(
   const recordVerdicts = new Map(verdicts.filter((v) => v.kind === "record").map((v) => [`${v.topic}/${v.offset}`, v]));
   const timerVerdicts = verdicts.filter((v) => v.kind === "timer");
   let records = 0;
+  context.watch?.steps.noteHeap();
   model.begin();
   for (const entry of entries) {
     if (entry.kind === "tick") {
@@ -156,7 +159,9 @@ async function replayRow(
     const definition = app.inputs.find((input) => input.topic === entry.topic)!;
     for (const record of run) {
       const verdict = recordVerdicts.get(`${record.topic}/${record.offset}`);
-      model.takeRecord(judge(app, definition, record), verdict, timerVerdicts); // R1
+      // R1. What has a verdict is not judged either: a schema can be what did not end.
+      if (verdict) model.takeRecord(judgedBefore(definition, record, verdict), verdict, timerVerdicts);
+      else model.takeRecord(judge(app, definition, record, context.watch?.steps), undefined, timerVerdicts);
     }
     records += run.length;
   }

@@ -17,7 +17,8 @@
 import type { InputQueues } from "../actors/take.ts";
 import type { Clock } from "../clock.ts";
 import { hasCode, isLockstepError, LockstepError } from "../errors.ts";
-import { commitItems, type Item, rest, type Standing } from "./commit.ts";
+import type { Care } from "./care.ts";
+import { type Item, rest, type Standing } from "./commit.ts";
 import type { ShardContext } from "./shard-context.ts";
 import { inputTopics } from "./shard-context.ts";
 import type { Snapshotter } from "./snapshotter.ts";
@@ -58,6 +59,7 @@ export interface RunLoop {
   /** Aborts when the shard is to be drained. */
   readonly signal: AbortSignal;
   readonly snapshotter: Snapshotter;
+  readonly care: Care;
   /** Set by the fetcher's sink when the log no longer fits the position. */
   readonly broken: () => LockstepError | null;
 }
@@ -81,7 +83,7 @@ export async function runLoop(context: ShardContext, standing: Standing, loop: R
     if (pending.length > 0) {
       try {
         await context.hook("take.before");
-        await commitItems(context, standing, pending);
+        await loop.care.commit(standing, pending);
       } catch (error) {
         if (!hasCode(error, "STORE_UNAVAILABLE")) throw error;
         pending = rest(standing, pending);

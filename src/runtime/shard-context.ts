@@ -2,12 +2,13 @@
  * What every phase of one shard's life shares: the app, the ports, the clock, and the settings that bound it.
  */
 import type { App } from "../actors/app.ts";
-import type { Fetcher, PublisherPort, RangeReader, ShardStore } from "../actors/ports.ts";
+import type { Fetcher, PublisherPort, RangeReader, ShardStore, SuspectStore } from "../actors/ports.ts";
 import type { ModelOptions } from "../actors/shard-model.ts";
 import type { Clock, IdSource } from "../clock.ts";
 import type { Hook } from "./failpoints.ts";
 import type { LifeLog } from "./life-log.ts";
 import type { ShardMeter } from "./shard-meter.ts";
+import type { ShardSteps } from "./step-seat.ts";
 
 /** Settings of the commit loop; defaults, ranges and reasons stand in src/config.ts. */
 export interface ShardSettings {
@@ -28,6 +29,8 @@ export interface ShardSettings {
   /** Output of one commit, at most, beyond which the batch ends early: it must be published well within the transaction's time. */
   readonly outputBytesMax: number;
   readonly outputRecordsMax: number;
+  /** Budget of one step, ms: for the words of a verdict. Who keeps it is watchdog.ts. */
+  readonly stepMsMax?: number;
 }
 
 export interface ShardContext {
@@ -53,6 +56,8 @@ export interface ShardContext {
   readonly meter: ShardMeter;
   readonly hook: Hook;
   readonly settings: ShardSettings;
+  /** Where steps can be seen from outside, and what came of it; absent where nobody watches. */
+  readonly watch?: { readonly steps: ShardSteps; readonly suspects: SuspectStore };
 }
 
 /** Input topics in order of definition. */

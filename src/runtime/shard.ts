@@ -16,11 +16,12 @@
  *   H3  After a drain k = P = c = S.
  */
 
-import { judge } from "../actors/judge.ts";
+import { judge, judgedBefore } from "../actors/judge.ts";
 import type { FetchSink } from "../actors/ports.ts";
 import { InputQueues } from "../actors/take.ts";
 import { assert, hasCode, isLockstepError, LockstepError } from "../errors.ts";
 import { type Acquired, type AcquireMode, acquire } from "./acquire.ts";
+import { Care, readSuspicion } from "./care.ts";
 import type { Standing } from "./commit.ts";
 import { type Memory, passOn, restore } from "./restore.ts";
 import { createWake, type RunLoop, runLoop, type Wake } from "./run-loop.ts";
@@ -101,6 +102,7 @@ export class Shard {
       try {
         this.#enter("acquiring");
         this.#context.log.acquiring(why);
+        const assigned = mode.kind === "assigned";
         acquired = await acquire(this.#context, mode, {
           signal: this.#abort.signal,
           onToken: (token, replaced) => {
@@ -110,7 +112,7 @@ export class Shard {
           },
         });
         if (acquired) {
-          if (await this.#hold(acquired)) this.#owing = false;
+          if (await this.#hold(acquired, assigned && acquired.before.owner !== null)) this.#owing = false;
           break;
         }
         if (this.#abort.signal.aborted) break;
@@ -206,17 +208,22 @@ export class Shard {
       await this.#context.clock.sleep(50, this.#abort.signal); // H2
   }
 
-  /** Restore, run, drain. Every end but a release is an error. @returns whether all was drained */
-  async #hold(acquired: Acquired): Promise<boolean> {
+  /**
+   * Restore, run, drain. Every end but a release is an error.
+   * @param takenOver the shard was assigned, and its owner before had not released it
+   * @returns whether all was drained
+   */
+  async #hold(acquired: Acquired, takenOver: boolean): Promise<boolean> {
     const context = this.#context;
     const { log, meter, fetcher, shard, clock } = context;
     const startMs = clock.monotonicMs();
     this.#enter("restoring");
     meter.acquired(acquired.ownership.epoch, acquired.row);
     this.#runningSinceMs = null;
+    const { row, ownership, writer } = acquired;
+    const suspicion = await readSuspicion(context, ownership, { seq: row.seq, takenOver });
     const restored = await restore(context, acquired, this.#memory, this.#abort.signal);
     this.#memory = null;
-    const { row, ownership, writer } = acquired;
     const standing: Standing | null = restored && {
       ownership,
       writer,
@@ -231,6 +238,8 @@ export class Shard {
       await context.store.release(ownership, row.seq);
       return true;
     }
+    const care = new Care(context, suspicion);
+    await care.restored(standing, suspicion.suspects);
     await context.hook("acquire.done");
     const queues = new InputQueues({
       topics: inputTopics(context),
@@ -244,7 +253,7 @@ export class Shard {
       wasReplayed: !restored.reused && restored.snapshotSeq < row.seq,
     });
     this.#broken = null;
-    fetcher.open(shard, standing.positions, this.#sink(queues));
+    fetcher.open(shard, standing.positions, this.#sink(queues, care));
     this.#enter("running");
     meter.running({ standing, queues, snapshotter });
     log.running({
@@ -260,6 +269,7 @@ export class Shard {
       wake: this.#wake,
       signal: this.#abort.signal,
       snapshotter,
+      care,
       broken: () => this.#broken,
     };
     try {
@@ -304,8 +314,8 @@ export class Shard {
     }
   }
 
-  #sink(queues: InputQueues): FetchSink {
-    const { app, meter, shard, fetcher } = this.#context;
+  #sink(queues: InputQueues, care: Care): FetchSink {
+    const { app, meter, shard, fetcher, watch } = this.#context;
     const definitions = new Map(app.inputs.map((definition) => [definition.topic, definition]));
     return {
       onFetched: ({ topic, records, nextOffset, lastStableOffset, logStartOffset, caughtUp, answeredAtMs }) => {
@@ -314,7 +324,10 @@ export class Shard {
         try {
           queues.enqueue(
             topic,
-            records.map((record) => judge(app, definition, record)),
+            records.map((record) => {
+              const verdict = care.condemned({ ...record, kind: "record" });
+              return verdict ? judgedBefore(definition, record, verdict) : judge(app, definition, record, watch?.steps);
+            }),
             { nextOffset, caughtUp, answeredAtMs },
           );
           if (queues.pausable(topic)) fetcher.pause(shard, topic);

@@ -4,18 +4,21 @@
  *   starting -> running -> stopping -> stopped
  *
  * A worker that dies takes its thread with it; its shards stay where Postgres and Kafka have them. Main leaves the group in its
- * name, so that the others need not wait for the session to time out, and starts another, with back-off.
+ * name, so that the others need not wait for the session to time out, and starts another, with back-off. A worker whose step does
+ * not end is ended, and what it was stepping is counted first: watchdog.ts.
  */
 import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { MessageChannel, type MessagePort, receiveMessageOnPort } from "node:worker_threads";
 import { Piscina } from "piscina";
-
+import type { SuspectStore } from "../actors/ports.ts";
 import type { Clock } from "../clock.ts";
 import type { Config } from "../config.ts";
 import type { Log } from "../log.ts";
 import type { LoadedApp } from "./code.ts";
 import type { FromWorker, ToWorker, WorkerTask } from "./messages.ts";
+import { SEAT_BYTES } from "./step-seat.ts";
+import { createWatchdog } from "./watchdog.ts";
 import type { Deployment } from "./worker.ts";
 import type { WorkerReport } from "./worker-meter.ts";
 
@@ -42,6 +45,8 @@ export interface SupervisorOptions {
   /** Leaves the group in the name of a worker that died. */
   readonly leaveGroup: (memberId: string) => Promise<void>;
   readonly observer: SupervisorObserver;
+  /** Where attempts at steps that ended their worker are counted. */
+  readonly suspects: Pick<SuspectStore, "count">;
 }
 
 /** Who follows the workers: metrics and health. */
@@ -50,6 +55,8 @@ export interface SupervisorObserver {
   workerReported(worker: number, report: WorkerReport): void;
   /** It stopped, or died. */
   workerEnded(worker: number): void;
+  /** A step did not come to its end, and took its worker with it. */
+  stepEndedWorker(worker: number): void;
 }
 
 interface Slot {
@@ -78,7 +85,17 @@ export function startSupervisor(options: SupervisorOptions): Supervisor {
     maxThreads: count,
     idleTimeout: Number.POSITIVE_INFINITY,
     concurrentTasksPerWorker: 1,
-    resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
+    resourceLimits: {
+      maxYoungGenerationSizeMb: YOUNG_GENERATION_MB,
+      ...(config.workerHeapMb > 0 ? { maxOldGenerationSizeMb: config.workerHeapMb } : {}),
+    },
+  });
+  const watchdog = createWatchdog({
+    stepMsMax: config.stepMsMax,
+    topics: options.loaded.app.inputs.map(({ topic }) => topic),
+    suspects: options.suspects,
+    clock,
+    log,
   });
   const stopping = new AbortController();
   const slots: Slot[] = Array.from({ length: count }, (_, index) => ({
@@ -113,6 +130,7 @@ export function startSupervisor(options: SupervisorOptions): Supervisor {
 
   async function runOnce(slot: Slot): Promise<boolean> {
     const channel = new MessageChannel();
+    const seat = new SharedArrayBuffer(SEAT_BYTES);
     slot.port = channel.port1;
     const take = (message: FromWorker) => {
       if (message.type === "member") slot.memberId = message.memberId;
@@ -128,13 +146,23 @@ export function startSupervisor(options: SupervisorOptions): Supervisor {
       appPath: options.loaded.path,
       code: options.loaded.code,
       port: channel.port2,
+      seat,
     };
+    const ended = new AbortController();
+    const stuck = new AbortController(); // aborting it ends the thread, whatever that is doing
+    const watching = watchdog.stuck(seat, ended.signal).then((found) => found && stuck.abort());
     try {
-      return (await pool.run(task, { transferList: [channel.port2] })) as boolean;
+      return (await pool.run(task, { transferList: [channel.port2], signal: stuck.signal })) as boolean;
+    } catch (error) {
+      const how = { stuck: stuck.signal.aborted, error, worker: slot.index };
+      if (await watchdog.ended(seat, how, stopping.signal)) options.observer.stepEndedWorker(slot.index);
+      throw error;
     } finally {
       // Its last words may still be on the way.
       for (let last = receiveMessageOnPort(channel.port1); last; last = receiveMessageOnPort(channel.port1))
         take(last.message as FromWorker);
+      ended.abort();
+      await watching;
       channel.port1.close();
       slot.port = null;
       options.observer.workerEnded(slot.index);

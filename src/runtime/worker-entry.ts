@@ -10,6 +10,7 @@ import { createLog } from "../telemetry/log.ts";
 import { loadApp } from "./code.ts";
 import { createHook, parseFailPoints } from "./failpoints.ts";
 import type { FromWorker, ToWorker, WorkerTask } from "./messages.ts";
+import { createStepSeat } from "./step-seat.ts";
 import { Worker } from "./worker.ts";
 import { openWorkerPorts } from "./worker-ports.ts";
 
@@ -30,6 +31,10 @@ export default async function runWorker(task: WorkerTask): Promise<boolean> {
     deployment,
     loaded,
     ports,
+    seat: createStepSeat(
+      task.seat,
+      loaded.app.inputs.map(({ topic }) => topic),
+    ),
     clock: systemClock,
     ids: randomIds,
     hookOf: (shard) => createHook(parseFailPoints(config.failpoint), shard, config.failpointLog || undefined),

@@ -13,6 +13,7 @@ import type { Log } from "../log.ts";
 import { createPool } from "../storage/pool.ts";
 import { createShardStore } from "../storage/shard-store.ts";
 import { readSnapshotVersions } from "../storage/snapshot-versions.ts";
+import { createSuspectStore } from "../storage/suspect-store.ts";
 import type { LoadedApp } from "./code.ts";
 import type { Deployment, WorkerPorts } from "./worker.ts";
 
@@ -49,6 +50,7 @@ export async function openWorkerPorts(options: {
   });
   return {
     store: (hook) => createShardStore({ pool, instance: deployment.instance, appVersion: app.version, hook }),
+    suspects: createSuspectStore({ pool, instance: deployment.instance }),
     publisher: (hook) => {
       const publisher = createPublisher({
         client,

@@ -16,6 +16,7 @@ import type {
   PublisherPort,
   RangeReader,
   ShardStore,
+  SuspectStore,
 } from "../actors/ports.ts";
 import type { Clock, IdSource } from "../clock.ts";
 import type { Config } from "../config.ts";
@@ -25,6 +26,7 @@ import type { Hook } from "./failpoints.ts";
 import { createLifeLog } from "./life-log.ts";
 import { Shard } from "./shard.ts";
 import type { ShardContext } from "./shard-context.ts";
+import type { StepSeat } from "./step-seat.ts";
 import { WorkerMeter } from "./worker-meter.ts";
 
 /** What `main` found out at start and every worker needs; plain data, it crosses a thread boundary. */
@@ -40,6 +42,8 @@ export interface Deployment {
 export interface WorkerPorts {
   readonly store: (hook: Hook) => ShardStore;
   readonly publisher: (hook: Hook) => PublisherPort;
+  /** Absent where nobody watches the steps. */
+  readonly suspects?: SuspectStore;
   readonly fetcher: Fetcher;
   readonly openReader: (shard: number) => RangeReader;
   readonly join: (listener: MembershipListener, held: () => number[]) => Promise<Membership>;
@@ -52,6 +56,8 @@ export interface WorkerOptions {
   readonly deployment: Deployment;
   readonly loaded: LoadedApp;
   readonly ports: WorkerPorts;
+  /** Where main sees what is stepped; with `ports.suspects`, or not at all. */
+  readonly seat?: StepSeat;
   readonly clock: Clock;
   readonly ids: IdSource;
   /** Fail-points of one shard. */
@@ -170,7 +176,9 @@ export class Worker {
     const hook = hookOf(shard);
     const publisher = ports.publisher(hook);
     const meter = this.meter.shard(shard, publisher);
+    const steps = this.#options.seat?.shard(shard);
     return {
+      ...(steps && ports.suspects ? { watch: { steps, suspects: ports.suspects } } : {}),
       app: loaded.app,
       shard,
       shardCount: deployment.shardCount,
@@ -187,6 +195,7 @@ export class Worker {
         shard,
         partitionsOf: (topic) => outputs[topic]!.partitions,
         strict: config.strict,
+        ...(steps ? { watch: steps } : {}),
         limits: { timersPerCommit: TIMERS_PER_COMMIT, outputBytesMax: (topic) => outputs[topic]!.bytesMax },
       },
       clock,
@@ -211,6 +220,7 @@ export class Worker {
         timersPerCommit: TIMERS_PER_COMMIT,
         outputBytesMax: OUTPUT_BYTES_PER_COMMIT,
         outputRecordsMax: OUTPUT_RECORDS_PER_COMMIT,
+        stepMsMax: config.stepMsMax,
       },
     };
   }

@@ -94,11 +94,14 @@ export class Bed {
     clock: this.clock,
     budget: { left: 100 },
   });
+  /** Where steps are watched; absent: nobody does. */
+  watch: ShardContext["watch"];
   #tokens = 0;
   #appended = 0;
 
   start(settings: Partial<ShardSettings> = {}, owner = "me"): Shard {
     const context: ShardContext = {
+      ...(this.watch ? { watch: this.watch } : {}),
       app,
       shard: 0,
       shardCount: 1,
@@ -115,6 +118,7 @@ export class Bed {
         shard: 0,
         partitionsOf: () => 1,
         strict: false,
+        ...(this.watch ? { watch: this.watch.steps } : {}),
         limits: { timersPerCommit: 100, outputBytesMax: () => 1_000_000 },
       },
       clock: this.clock,

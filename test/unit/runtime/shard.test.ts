@@ -468,6 +468,7 @@ describe("a row that Postgres refuses", () => {
     bed.append(9);
     bed.store.before = refusing([1, 5, 9]);
     const shard = bed.start();
+    await until(() => bed.store.row.positions?.["in"] === 9n, { what: "the last one to be set aside" });
     await settled(bed, 6);
     bed.store.takeOver();
     bed.append(1);

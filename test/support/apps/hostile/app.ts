@@ -14,7 +14,13 @@ const schema = z.object({
   id: z.string().optional(),
   what: z.enum(DEEDS).optional(),
   qty: z.string().optional(),
-  note: z.string().optional(),
+  note: z
+    .string()
+    .refine((note) => {
+      while (note === "hang");
+      return true;
+    })
+    .optional(),
 });
 
 export default defineApp("hostile", {

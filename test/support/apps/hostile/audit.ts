@@ -18,7 +18,7 @@ const CAUSE = "__streams.errors.";
 const LATE = "__lockstep.late.";
 const LATE_MS = 10_000;
 const AHEAD_MS = 60_000;
-const DEEDS = ["add", "bulk", "arm", "throw", "undefined", "hang", "allocate", "exit"];
+const DEEDS = ["add", "bulk", "arm", "throw", "undefined", "hang", "allocate", "exit", "kill"];
 
 export const hostileRules: AppRules = {
   app: "hostile",

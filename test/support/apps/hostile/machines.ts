@@ -4,12 +4,12 @@
  *   add       adds n, unless a command of this id is among the ten latest; `qty` and `note` go into the row as they are
  *   bulk      publishes n characters
  *   arm       in n ms of stream time a timer does what `what` says
- *   throw, undefined, hang, allocate, exit
+ *   throw, undefined, hang, allocate, exit, kill
  */
 import type { Delivered } from "lockstep";
 import { enqueueActions, setup } from "xstate";
 
-export const DEEDS = ["add", "bulk", "arm", "throw", "undefined", "hang", "allocate", "exit"] as const;
+export const DEEDS = ["add", "bulk", "arm", "throw", "undefined", "hang", "allocate", "exit", "kill"] as const;
 export type Deed = (typeof DEEDS)[number];
 
 export interface Command {
@@ -90,7 +90,8 @@ export const tally = setup({
 function misbehave(how: Deed): void {
   if (how === "throw") throw new Error("told to throw");
   if (how === "exit") process.exit(3);
-  if (how === "hang") for (;;);
+  if (how === "kill") process.kill(process.pid, "SIGKILL");
+  if (how === "hang" || how === "kill") for (;;);
   if (how === "allocate")
     for (const all: number[][] = []; ; ) all.push(Array.from({ length: 10_000 }, (_, i) => i + 0.5));
 }
