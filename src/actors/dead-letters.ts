@@ -14,12 +14,13 @@ import type { Headers, InputRecord, OutputRecord } from "./record.ts";
 import { assertFits, outputBytes, type RouteContext } from "./routes.ts";
 import type { Timer } from "./timers.ts";
 
-const ERROR = "__streams.errors.";
+/** Of the headers that say why, as Kafka Streams names them. */
+export const ERROR = "__streams.errors.";
 const LATE = "__lockstep.late.";
 /** On a dead letter that lost its value: the bytes it had. */
-const OMITTED_HEADER = "__lockstep.omitted.bytes";
+export const OMITTED_HEADER = "__lockstep.omitted.bytes";
 /** On the dead letter of a timer, which has no topic and offset of its own. */
-const TIMER_HEADER = "__lockstep.timer";
+export const TIMER_HEADER = "__lockstep.timer";
 
 const MESSAGE_CHARACTERS_MAX = 1_000;
 /** Ordinal, in ids, of the record that tells of a record or timer itself. */

@@ -146,8 +146,45 @@ function buildProgram(env: NodeJS.ProcessEnv, exit: (code: number) => void): Com
       exit(await (await import("./relay.ts")).relayResync(options, withApp(env, options.app))),
     );
 
-  for (const command of [...program.commands, ...topics.commands, ...relay.commands]) command.exitOverride();
+  const dlq = program
+    .command("dlq")
+    .description("the dead letters of an app's inputs: what could not be taken, and why");
+  selectOptions(dlq.command("list"))
+    .description("list dead letters, the latest last; reads all of them")
+    .option("--limit <n>", "the last so many of those that fit", whole, 100)
+    .action(async (options) => exit(await (await import("./dlq.ts")).dlqList(options, withApp(env, options.app))));
+  dlq
+    .command("show <letter>")
+    .description("one dead letter, <topic>/<partition>/<offset> as `list` shows it, with headers and value")
+    .option("--app <name|path>", "app; sets LOCKSTEP_APP")
+    .option("--json", "print JSON", false)
+    .action(async (letter, options) =>
+      exit(await (await import("./dlq.ts")).dlqShow(letter, options, withApp(env, options.app))),
+    );
+  selectOptions(dlq.command("replay [letters...]"))
+    .description("send dead letters to their inputs again, each as a new record; the letters stay where they are")
+    .option("--limit <n>", "only the last so many of those that fit", whole)
+    .option("--all", "all that fit the other options", false)
+    .option("--again", "also those that were sent again before", false)
+    .option("--dry-run", "show what would be sent", false)
+    .option("--yes", "send", false)
+    .action(async (letters, options) =>
+      exit(await (await import("./dlq.ts")).dlqReplay(letters, options, withApp(env, options.app))),
+    );
+
+  for (const command of [...program.commands, ...topics.commands, ...relay.commands, ...dlq.commands])
+    command.exitOverride();
   return program;
+}
+
+/** Which dead letters are meant. */
+function selectOptions(command: Command): Command {
+  return command
+    .option("--app <name|path>", "app; sets LOCKSTEP_APP")
+    .option("--topic <name>", "an input, or its dead letters; default: of all inputs")
+    .option("--code <code>", "only those with this cause, such as ROW_REFUSED")
+    .option("--since <moment>", "only records of this time or later: 2026-11-21T09:00:00Z, or 90s, 15m, 24h, 7d ago")
+    .option("--json", "print JSON", false);
 }
 
 /** Options of generated load. */
