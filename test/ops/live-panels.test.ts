@@ -4,6 +4,7 @@
  *
  * What is quiet while all is well is listed in quiet-panels.ts. The table of all queries, with what Prometheus returned, is printed.
  */
+import { spawnSync } from "node:child_process";
 import { beforeAll, describe, expect, test } from "vitest";
 
 import { freePorts } from "../../src/stack/free-ports.ts";
@@ -20,6 +21,8 @@ const SCRAPES_BETWEEN = 8;
 /** Between a commit in Postgres and its publication: the next owner has redo to publish. */
 const KILLED_AT = "pg.committed:40:kill";
 const WAIT_MS = 120_000;
+/** As prom-client and kafka_exporter have them; and the app's `count` routes are counters, so their metric may say so. */
+const REMARKS_ALLOWED = /^(?:nodejs|process|kafka)_|^lockstep_app_counter_total .* should not include type 'counter'$/;
 /** Snapshots of shards that stay where they are; the default is a minute. */
 const SETTINGS = { LOCKSTEP_SNAPSHOT_MS: "15000" };
 
@@ -34,12 +37,15 @@ interface Findings {
   readonly variables: readonly { readonly name: string; readonly values: readonly string[] }[];
   readonly rules: readonly RuleState[];
   readonly recordings: readonly { readonly name: string; readonly series: readonly Series[] }[];
+  /** What /metrics said at the end. */
+  readonly exposition: string;
 }
 
 let found: Findings;
+let tools: PrometheusTools;
 
 beforeAll(async () => {
-  const tools = await prometheusTools((line) => console.log(line));
+  tools = await prometheusTools((line) => console.log(line));
   const ports = await freePorts(2);
   found = await withDeployment({ app: "trading", env: SETTINGS }, (deployment) =>
     withPrometheus(
@@ -48,7 +54,8 @@ beforeAll(async () => {
       async (prometheus) => {
         const from = nowSeconds();
         await eventfulRun(deployment, prometheus, ports);
-        return ask(prometheus, { app: "trading", group: deployment.groupId, from, to: nowSeconds() });
+        const answers = await ask(prometheus, { app: "trading", group: deployment.groupId, from, to: nowSeconds() });
+        return { ...answers, exposition: await (await fetch(`http://127.0.0.1:${ports[0]}/metrics`)).text() };
       },
     ),
   );
@@ -66,6 +73,17 @@ describe("every query of every board", () => {
 
   test("can be asked: each variable has values to choose from", () => {
     expect(found.variables.filter(({ values }) => values.length === 0)).toEqual([]);
+  });
+});
+
+describe("/metrics", () => {
+  test("is as promtool wants it", () => {
+    const { stdout, stderr } = spawnSync(tools.promtool, ["check", "metrics"], {
+      input: found.exposition,
+      encoding: "utf8",
+    });
+    const remarks = `${stdout}${stderr}`.split("\n").filter(Boolean);
+    expect(remarks.filter((remark) => !REMARKS_ALLOWED.test(remark))).toEqual([]);
   });
 });
 
@@ -134,7 +152,7 @@ async function scrapes(prometheus: Prometheus): Promise<void> {
 async function ask(
   prometheus: Prometheus,
   run: { app: string; group: string; from: number; to: number },
-): Promise<Findings> {
+): Promise<Omit<Findings, "exposition">> {
   const step = prometheus.scrapeSeconds;
   const values: Record<string, string> = {
     $__rate_interval: `${4 * step}s`, // as Grafana has it: four scrapes
