@@ -107,7 +107,7 @@ async function prepare(
 ): Promise<Demo> {
   const { stack, progress, dir } = made;
   // One forced take at 60 times the clock would make signals late that nobody sent late: wait for inputs longer than any fault lasts.
-  const patience = { LOCKSTEP_INPUT_WAIT_MS_MAX: "20000" };
+  const patience = { LOCKSTEP_INPUT_WAIT_MS_MAX: "60000" };
   const session = options.chaos
     ? {
         LOCKSTEP_SESSION_TIMEOUT_MS: String(CHAOS_SESSION_MS),
