@@ -11,9 +11,9 @@ import {
   type ReplicationStream,
   type StreamEvent,
 } from "../../../src/storage/replication-stream.ts";
+import { RelayBed } from "../../support/relay-bed.ts";
 import { TcpProxy } from "../../support/tcp-proxy.ts";
 import { until } from "../../support/until.ts";
-import { RelayBed } from "./bed.ts";
 
 const FOREVER = new AbortController().signal;
 /** Several status messages and keep-alives are exchanged in this time, whatever the machine does. */

@@ -8,23 +8,23 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
 
-import type { App } from "../../../src/actors/app.ts";
-import type { InputRecord } from "../../../src/actors/record.ts";
-import { type Config, loadConfig } from "../../../src/config.ts";
-import { createKafkaClient, type KafkaClient } from "../../../src/kafka/client.ts";
-import { readTopic } from "../../../src/kafka/read-topic.ts";
-import { applyTopics } from "../../../src/kafka/topics.ts";
-import type { Log } from "../../../src/log.ts";
-import app from "../../../src/machines/trading/app.ts";
-import { hostRelay, openRelayPorts } from "../../../src/relay/open.ts";
-import { parsePosition, type StoredPosition } from "../../../src/relay/position.ts";
-import type { RelayReport } from "../../../src/relay/status.ts";
-import { migrate } from "../../../src/storage/migrate.ts";
-import { createPool } from "../../../src/storage/pool.ts";
-import type { RelayPlan } from "../../../src/storage/relay-set-up.ts";
-import { openDatabase, type TestDatabase } from "../../support/database.ts";
-import { freshTopicPrefix, testStack } from "../../support/stack.ts";
-import { until } from "../../support/until.ts";
+import type { App } from "../../src/actors/app.ts";
+import type { InputRecord } from "../../src/actors/record.ts";
+import { type Config, loadConfig } from "../../src/config.ts";
+import { createKafkaClient, type KafkaClient } from "../../src/kafka/client.ts";
+import { readTopic } from "../../src/kafka/read-topic.ts";
+import { applyTopics } from "../../src/kafka/topics.ts";
+import type { Log } from "../../src/log.ts";
+import app from "../../src/machines/trading/app.ts";
+import { hostRelay, openRelayPorts } from "../../src/relay/open.ts";
+import { parsePosition, type StoredPosition } from "../../src/relay/position.ts";
+import type { RelayReport } from "../../src/relay/status.ts";
+import { migrate } from "../../src/storage/migrate.ts";
+import { createPool } from "../../src/storage/pool.ts";
+import type { RelayPlan } from "../../src/storage/relay-set-up.ts";
+import { openDatabase, type TestDatabase } from "./database.ts";
+import { freshTopicPrefix, testStack } from "./stack.ts";
+import { until } from "./until.ts";
 
 const TABLE_SQL = `
   CREATE SCHEMA app;
@@ -49,14 +49,21 @@ export class RelayBed {
   readonly database: TestDatabase;
   readonly app: App;
   readonly client: KafkaClient;
-  readonly groupId = `g-${randomUUID().slice(0, 8)}`;
+  readonly groupId: string;
   readonly topic: string;
   readonly #pool: pg.Pool;
   readonly #folder: string;
   readonly #running = new Set<RunningRelay>();
 
-  private constructor(made: { database: TestDatabase; topic: string; folder: string; client: KafkaClient }) {
+  private constructor(made: {
+    database: TestDatabase;
+    topic: string;
+    groupId: string;
+    folder: string;
+    client: KafkaClient;
+  }) {
     this.database = made.database;
+    this.groupId = made.groupId;
     this.topic = made.topic;
     this.client = made.client;
     this.#folder = made.folder;
@@ -65,13 +72,16 @@ export class RelayBed {
     this.#pool.on("error", () => {}); // a test has ended the session
   }
 
-  /** Migrated, with topic and dead letters of 4 and 2 partitions. */
-  static async open(options: { migrated?: boolean; topicConfig?: Record<string, string>; postgresUrl?: string } = {}) {
+  /** Migrated, with topic and dead letters of 4 and 2 partitions. `of`: another database of the same group and topic. */
+  static async open(
+    options: { migrated?: boolean; topicConfig?: Record<string, string>; postgresUrl?: string; of?: RelayBed } = {},
+  ): Promise<RelayBed> {
     const database = await openDatabase(options.postgresUrl);
     const folder = await mkdtemp(join(tmpdir(), "relay-bed-"));
     await writeFile(join(folder, "0001-outbox.sql"), TABLE_SQL);
     const client = createKafkaClient({ brokers: testStack().brokers, clientId: "contract" });
-    const bed = new RelayBed({ database, topic: `${freshTopicPrefix()}orders`, folder, client });
+    const { topic = `${freshTopicPrefix()}orders`, groupId = `g-${randomUUID().slice(0, 8)}` } = options.of ?? {};
+    const bed = new RelayBed({ database, topic, groupId, folder, client });
     await applyTopics(client, [
       { name: bed.topic, partitions: 4, config: options.topicConfig ?? {} },
       { name: `${bed.topic}.dlq`, partitions: 2, config: {} },
