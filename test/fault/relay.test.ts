@@ -115,8 +115,10 @@ async function killedMidway(rows: number, kills: number): Promise<void> {
   await withRelays(async (deployment) => {
     const begunMs = performance.now();
     let generation = 0;
-    const start = () =>
-      startRelay(deployment, `relay-${(generation += 1)}`, { LOCKSTEP_RELAY_BATCH_RECORDS_MAX: "500" });
+    const start = () => {
+      generation += 1;
+      startRelay(deployment, `relay-${generation}`, { LOCKSTEP_RELAY_BATCH_RECORDS_MAX: "500" });
+    };
     start();
     const inserting = (async () => {
       for (let from = 0; from < rows; from += 100) await insertMany(deployment, from, from + 100);
