@@ -12,7 +12,7 @@ import type { TestProject } from "vitest/node";
 import { type Stack, startStack } from "../../src/stack/index.ts";
 
 /** Projects whose tests run `node dist/main.js`. */
-const NEEDS_DIST = ["integration", "acceptance", "fault", "ops"];
+const NEEDS_DIST = ["integration", "acceptance", "fault", "ops", "debezium"];
 
 interface Shared {
   users: number;

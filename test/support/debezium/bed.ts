@@ -1,6 +1,6 @@
 /**
  * What a test of Debezium stands on: a database with the tables of the trading app, prepared by the shipped setup.sql for a user who
- * is no superuser; the topic of orders; and a real Connect worker with the shipped configuration.
+ * is no superuser; the topics; a real Connect worker with the shipped configuration; and, for comparison, the relay.
  */
 import { randomBytes } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
@@ -12,9 +12,9 @@ import type { InputRecord } from "../../../src/actors/record.ts";
 import { createKafkaClient, type KafkaClient } from "../../../src/kafka/client.ts";
 import { readTopic, topicEnds } from "../../../src/kafka/read-topic.ts";
 import { ORDERS_TOPIC, TRADING_TOPICS } from "../../../src/machines/trading/topics.ts";
-import { loadApp } from "../../../src/runtime/code.ts";
-import { migrate } from "../../../src/storage/migrate.ts";
+import { lockstep } from "../command.ts";
 import { openDatabase, type TestDatabase } from "../database.ts";
+import { inheritedEnv } from "../deployment-settings.ts";
 import { recreateTopics } from "../recreate-topics.ts";
 import { testStack } from "../stack.ts";
 import { until } from "../until.ts";
@@ -45,6 +45,10 @@ export interface DebeziumBed {
   password(): Promise<string>;
   /** The shipped connector configuration, with the path of its file of secrets put in place. */
   config(values?: Properties): Promise<Properties>;
+  /** For commands of Lockstep against this database and broker. */
+  readonly env: NodeJS.ProcessEnv;
+  /** `lockstep <args>`; its standard output. */
+  lockstep(...args: string[]): Promise<string>;
   /** Committed records, in order of partition and offset. */
   records(topic?: string): Promise<InputRecord[]>;
   /** All committed records, once that of this event is among them. */
@@ -60,19 +64,35 @@ const PUBLISHED_MS = 300_000;
 /** Topics that a test may ask Debezium to write instead of the app's. */
 export const SECOND_TOPIC = "trading.orders.debezium";
 
+export interface BedOptions {
+  /** Whether `lockstep migrate` sets up the relay; default false, as for those who use Debezium. */
+  readonly relay?: boolean;
+  /** Whether all of setup.sql is run, or all but its last statement, which makes the slot; default true. */
+  readonly slot?: boolean;
+}
+
 /** @returns a bed without a connector and with a worker that is not started */
-export async function openBed(): Promise<DebeziumBed> {
+export async function openBed(options: BedOptions = {}): Promise<DebeziumBed> {
   const { brokers, postgresUrl } = testStack();
   const orders = TRADING_TOPICS.find(({ name }) => name === ORDERS_TOPIC)!;
   const connectTopics = ["config", "offsets", "status"].map((each) => `_lockstep-connect-${each}`);
-  await recreateTopics(brokers, [orders, { ...orders, name: SECOND_TOPIC }], connectTopics);
+  await recreateTopics(brokers, [...TRADING_TOPICS, { ...orders, name: SECOND_TOPIC }], connectTopics);
   const database = await openDatabase();
   const pool = new pg.Pool({ connectionString: database.url, max: 4 });
   pool.on("error", () => {}); // connections that the database cuts; whoever uses one gets the error
-  const { app } = await loadApp("trading");
-  await migrate({ pool: pool as never, app, log: silent });
-  for (const statement of await setupStatements()) await pool.query(statement);
+  const env: NodeJS.ProcessEnv = {
+    ...inheritedEnv(),
+    LOCKSTEP_APP: "trading",
+    LOCKSTEP_INSTANCE: database.name,
+    LOCKSTEP_KAFKA_BROKERS: brokers.join(","),
+    LOCKSTEP_DATABASE_URL: database.url,
+    LOCKSTEP_RELAY: String(options.relay ?? false),
+    LOCKSTEP_RELAY_POSITION_MS: "500",
+  };
+  await succeed(["migrate"], env);
   const password = randomBytes(12).toString("hex");
+  const statements = await setupStatements();
+  for (const statement of (options.slot ?? true) ? statements : statements.slice(0, -1)) await pool.query(statement);
   await pool.query(`ALTER ROLE ${ROLE} PASSWORD '${password}'`);
   const worker = await createConnectWorker(brokers);
   const databaseFile = join(worker.secrets, "database.properties");
@@ -84,6 +104,8 @@ export async function openBed(): Promise<DebeziumBed> {
     worker,
     kafka,
     pool,
+    env,
+    lockstep: (...args) => succeed(args, env),
     password: async () => parseProperties(await readFile(databaseFile, "utf8"))["password"]!,
     config: (values) => connectorConfig(databaseFile, values),
     async records(topic = ORDERS_TOPIC) {
@@ -116,7 +138,11 @@ export async function openBed(): Promise<DebeziumBed> {
   return bed;
 }
 
-const silent = { debug() {}, info() {}, warn() {}, error() {}, child: () => silent };
+async function succeed(args: readonly string[], env: NodeJS.ProcessEnv): Promise<string> {
+  const { code, stdout, stderr } = await lockstep(args, env);
+  if (code !== 0) throw new Error(`lockstep ${args.join(" ")} ended with ${code}:\n${stdout}\n${stderr}`);
+  return stdout;
+}
 
 function addressOf(database: TestDatabase, password: string): Properties {
   const { hostname, port } = new URL(database.url);
