@@ -4,9 +4,16 @@
  * The projects run one after the other, cheapest first. Only unit tests run side by side: the others share one broker
  * and one database on what may be a machine of two cores, and some of them kill processes and watch the clock.
  */
+import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
 const SECOND = 1_000;
+
+/** The tests' own apps import the package by its name; where nothing is built they get its sources. */
+const OWN_PACKAGE = {
+  "lockstep/testing": fileURLToPath(new URL("./src/testing/index.ts", import.meta.url)),
+  lockstep: fileURLToPath(new URL("./src/index.ts", import.meta.url)),
+};
 
 /** Tests against real servers: ONE stack a run, started when the first of these projects needs it. */
 function againstServers(name: string, order: number, timeoutMs: number) {
@@ -33,6 +40,7 @@ export default defineConfig({
       : {}),
     projects: [
       {
+        resolve: { alias: OWN_PACKAGE },
         test: {
           name: "unit",
           include: ["test/unit/**/*.test.ts", "test/house/**/*.test.ts"],
@@ -44,6 +52,16 @@ export default defineConfig({
       againstServers("integration", 2, 180 * SECOND),
       againstServers("acceptance", 3, 600 * SECOND),
       againstServers("fault", 4, 600 * SECOND),
+      {
+        // Only by `npm run test:simulation`: no servers, but minutes of work. Each app in a process of its own.
+        resolve: { alias: OWN_PACKAGE },
+        test: {
+          name: "simulation",
+          include: ["test/simulation/**/*.test.ts"],
+          sequence: { groupOrder: 7 },
+          testTimeout: 3_600 * SECOND,
+        },
+      },
       // Only by `npm run test:ops`: it wants Prometheus.
       againstServers("ops", 5, 600 * SECOND),
       // Only by `npm run test:debezium`: it fetches Kafka Connect.

@@ -40,7 +40,7 @@ export function createWake(clock: Clock): Wake {
     async wait(ms) {
       if (!rung) {
         const early = new AbortController();
-        release = () => early.abort();
+        release = () => early.abort("rung"); // a reason of its own spares an error with a stack
         await clock.sleep(ms, early.signal);
         release = null;
       }

@@ -160,10 +160,15 @@ export class Shard {
         log.retrying(failure, backoffMs);
         await clock.sleep(backoffMs, this.#abort.signal);
         return mode;
-      default:
-        if (mode.kind === "again" && !(await this.#stillOurs(mode.token))) {
+      default: {
+        const isOurs = mode.kind === "again" ? await this.#stillOurs(mode.token) : true;
+        if (isOurs === false) {
           await this.#lose(failure, backoffMs);
           return { kind: "assigned" };
+        }
+        if (isOurs === null) {
+          log.notDrained(failure);
+          return null;
         }
         this.#memory = null;
         this.#enter("halted");
@@ -173,13 +178,17 @@ export class Shard {
           else this.#abort.signal.addEventListener("abort", () => resolve(), { once: true });
         });
         return null;
+      }
     }
   }
 
-  /** Before any halt: what looks wrong to an owner that was replaced meanwhile is not wrong. */
-  async #stillOurs(token: string): Promise<boolean> {
+  /**
+   * Before any halt, also of a shard that is being revoked: what looks wrong to an owner that was replaced meanwhile is not wrong.
+   * @returns null when the shard is revoked and Postgres does not say whose it is
+   */
+  async #stillOurs(token: string): Promise<boolean | null> {
     let retryMs = BACKOFF_MS_MIN;
-    while (!this.#abort.signal.aborted) {
+    do {
       try {
         return (await this.#context.store.readShard(this.#context.shard)).token === token;
       } catch (error) {
@@ -188,8 +197,8 @@ export class Shard {
         await this.#context.clock.sleep(retryMs, this.#abort.signal);
         retryMs = Math.min(retryMs * 2, BACKOFF_MS_MAX);
       }
-    }
-    return true;
+    } while (!this.#abort.signal.aborted);
+    return null;
   }
 
   /** How long the shard has been running, ms; 0 when it is not. */

@@ -18,21 +18,22 @@ const PACKAGE_OWNERS: Readonly<Record<string, readonly string[]>> = {
   piscina: ["src/runtime/"],
   pino: ["src/telemetry/"],
   "prom-client": ["src/telemetry/"],
-  xstate: ["src/actors/", "src/machines/"],
+  xstate: ["src/actors/", "src/machines/", "src/testing/"],
   commander: ["src/cli/"],
 };
 
 /** Folder -> the folders of src that it must not import. */
 const FORBIDDEN: Readonly<Record<string, readonly string[]>> = {
-  actors: ["machines", "kafka", "storage", "runtime", "relay", "telemetry", "stack", "cli", "audit"],
-  machines: ["kafka", "storage", "runtime", "relay", "telemetry", "stack", "cli", "audit"],
-  kafka: ["machines", "storage", "runtime", "relay", "stack", "cli", "audit"],
-  storage: ["machines", "kafka", "runtime", "relay", "stack", "cli", "audit"],
-  telemetry: ["machines", "kafka", "storage", "runtime", "relay", "stack", "cli", "audit"],
-  runtime: ["machines", "stack", "cli", "audit"],
-  relay: ["machines", "runtime", "stack", "cli", "audit"],
-  stack: ["actors", "machines", "kafka", "storage", "runtime", "relay", "telemetry", "cli", "audit"],
-  audit: ["actors", "machines", "runtime", "relay", "stack", "cli"],
+  actors: ["machines", "kafka", "storage", "runtime", "relay", "telemetry", "stack", "cli", "audit", "testing"],
+  machines: ["kafka", "storage", "runtime", "relay", "telemetry", "stack", "cli", "audit", "testing"],
+  kafka: ["machines", "storage", "runtime", "relay", "stack", "cli", "audit", "testing"],
+  storage: ["machines", "kafka", "runtime", "relay", "stack", "cli", "audit", "testing"],
+  telemetry: ["machines", "kafka", "storage", "runtime", "relay", "stack", "cli", "audit", "testing"],
+  runtime: ["machines", "stack", "cli", "audit", "testing"],
+  relay: ["machines", "runtime", "stack", "cli", "audit", "testing"],
+  stack: ["actors", "machines", "kafka", "storage", "runtime", "relay", "telemetry", "cli", "audit", "testing"],
+  audit: ["actors", "machines", "runtime", "relay", "stack", "cli", "testing"],
+  testing: ["machines", "storage", "relay", "telemetry", "stack", "cli", "audit"],
 };
 
 /** The core: no I/O, no clock, no chance. Of Node it may use bytes and hashes. */
@@ -44,6 +45,10 @@ const IMPURE =
   /\b(?:Date\.now|Math\.random|performance\.|process\.|console\.|setTimeout|setInterval|setImmediate|randomUUID|randomBytes|fetch)\b|\bnew Date\(\)/;
 /** Replaces clock and chance by functions that throw, and so must name them. */
 const NAMES_CHANCE = ["src/actors/chance.ts"];
+/** A simulation that read a clock or chance of its own would not be the same twice. */
+const SEEDED = /^src\/testing\//;
+/** Waits for every promise that can go on, which only an immediate of Node does. */
+const NAMES_IMMEDIATE = ["src/testing/schedule.ts"];
 
 /** Words of the apps besides their names: the model, the shell and the adapters know no app. */
 const APP_WORDS = ["signal.1m", "signal.5m", "signal.15m", "desk", "orders", "decisions", "BTC-USD"];
@@ -80,6 +85,11 @@ function importFaults(file: SourceFile): string[] {
 }
 
 function purityFaults(file: SourceFile): string[] {
+  if (SEEDED.test(file.path)) {
+    const code = codeOf(file).replaceAll(/\b(?:this\.)?#?process\./g, ""); // a simulated one
+    const chance = IMPURE.exec(NAMES_IMMEDIATE.includes(file.path) ? code.replaceAll("setImmediate", "") : code);
+    return chance === null ? [] : [`${file.path} uses ${chance[0]}: a simulation is driven by its seed alone`];
+  }
   if (PURE_PACKAGES[folderOf(file.path)] === undefined || NAMES_CHANCE.includes(file.path)) return [];
   const found = IMPURE.exec(codeOf(file));
   return found === null ? [] : [`${file.path} uses ${found[0]}: ${folderOf(file.path)} is pure`];
@@ -170,6 +180,7 @@ describe("the checks find a file that", () => {
   ])("is not pure: %s", (code) => {
     expect(purityFaults({ path: "src/machines/trading/a.ts", text: `const x = ${code};` })).toHaveLength(1);
     expect(purityFaults({ path: "src/runtime/a.ts", text: `const x = ${code};` })).toEqual([]);
+    if (!code.startsWith("process.")) expect(purityFaults({ path: "src/testing/a.ts", text: code })).toHaveLength(1);
   });
 
   test.each(["trading", "signal.1m", "desk"])("names an app: %s", (word) => {

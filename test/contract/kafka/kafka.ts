@@ -3,12 +3,14 @@
  * write what we never would.
  */
 import { randomUUID } from "node:crypto";
-import type { InputRecord, OutputRecord } from "../../../src/actors/record.ts";
+import type { InputRecord } from "../../../src/actors/record.ts";
 import { createKafkaClient, type KafkaClient, type KafkaHandle } from "../../../src/kafka/client.ts";
 import { readTopic } from "../../../src/kafka/read-topic.ts";
 import { applyTopics } from "../../../src/kafka/topics.ts";
 import { freshTopicPrefix, testStack } from "../../support/stack.ts";
 import { until } from "../../support/until.ts";
+
+export { outputRecord, valuesOf } from "./records.ts";
 
 export function testClient(): KafkaClient {
   return createKafkaClient({ brokers: testStack().brokers, clientId: "contract" });
@@ -122,20 +124,4 @@ export async function readAtLeast(client: KafkaClient, topic: string, count: num
     },
     { what: `${count} records on ${topic}` },
   );
-}
-
-export function valuesOf(records: readonly { readonly value: Buffer | null }[]): (string | null)[] {
-  return records.map(({ value }) => value?.toString() ?? null);
-}
-
-export function outputRecord(topic: string, value: string, fields: Partial<OutputRecord> = {}): OutputRecord {
-  return {
-    topic,
-    partition: 0,
-    key: Buffer.from("k"),
-    value: Buffer.from(value),
-    headers: [],
-    timestampMs: 1_700_000_000_000n,
-    ...fields,
-  };
 }

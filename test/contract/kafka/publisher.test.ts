@@ -1,8 +1,7 @@
 /** PublisherPort and TransactionalWriter on a real broker. T and B: src/kafka/transactional-writer.ts, publisher.ts. */
+
 import { afterEach, describe, expect, test } from "vitest";
-import { parseOffsetMetadata } from "../../../src/actors/offset-metadata.ts";
 import type { TransactionalWriter } from "../../../src/actors/ports.ts";
-import type { OutputRecord } from "../../../src/actors/record.ts";
 import { openConnection } from "../../../src/kafka/connection.ts";
 import {
   createPublisher,
@@ -11,10 +10,9 @@ import {
   shardOfTransactionalId,
   transactionalIdOf,
 } from "../../../src/kafka/publisher.ts";
-import type { PublishPoint } from "../../../src/kafka/transactional-writer.ts";
-import { committedRecords } from "../../support/console-consumer.ts";
 import { until } from "../../support/until.ts";
 import { freshName, freshTopic, outputRecord, readAll, readAtLeast, testClient, valuesOf } from "./kafka.ts";
+import { publisherContract } from "./publisher-port.ts";
 
 const client = testClient();
 const opened: { close(): Promise<void> }[] = [];
@@ -46,7 +44,7 @@ async function fence(publisher: Publisher, transactionalId: string): Promise<Tra
 }
 
 /** A commit is answered before its markers are written: offsets show a moment later, unless a fence came between. */
-async function untilCommitted(publisher: Publisher, topic: string, offset: bigint) {
+async function _untilCommitted(publisher: Publisher, topic: string, offset: bigint) {
   return until(
     async () => {
       const committed = await publisher.committed(1);
@@ -56,54 +54,13 @@ async function untilCommitted(publisher: Publisher, topic: string, offset: bigin
   );
 }
 
+publisherContract(async () => ({
+  scene,
+  read: (topic) => readAll(client, topic),
+  close: async () => {},
+}));
+
 describe("publish", () => {
-  test("records, offsets and metadata of all inputs appear together", async () => {
-    const { inputs, output, publisher, positionsAt, id } = await scene();
-    const writer = await fence(publisher, id);
-    expect(await publisher.committed(1)).toEqual({
-      [inputs[0]!]: { offset: null, metadata: "" },
-      [inputs[1]!]: { offset: null, metadata: "" },
-    });
-
-    await writer.publish({
-      records: [outputRecord(output, "one"), outputRecord(output, "two", { partition: 1 })],
-      positions: positionsAt(5n, 7n),
-      metadata: metadataOf(1),
-    });
-
-    const metadata = `i1/1/${TOKEN}`;
-    expect(await untilCommitted(publisher, inputs[0]!, 5n)).toEqual({
-      [inputs[0]!]: { offset: 5n, metadata },
-      [inputs[1]!]: { offset: 7n, metadata },
-    });
-    expect((await publisher.committed(0))[inputs[0]!]).toEqual({ offset: null, metadata: "" });
-    expect(parseOffsetMetadata(metadata)).toEqual(metadataOf(1));
-    expect(valuesOf(await readAtLeast(client, output, 2))).toEqual(["one", "two"]);
-    expect((await committedRecords(output)).map((record) => record.value?.toString())).toEqual(["one", "two"]);
-  });
-
-  test("a record arrives as it was: nulls, repeated headers, any timestamp", async () => {
-    const { output, publisher, positionsAt, id } = await scene();
-    const writer = await fence(publisher, id);
-    const records: OutputRecord[] = [
-      outputRecord(output, "a", { timestampMs: 1000n, key: null }),
-      outputRecord(output, "b", { timestampMs: 999n, value: null }),
-      outputRecord(output, "c", {
-        timestampMs: 0n,
-        headers: [
-          ["toString", Buffer.from("x")],
-          ["h", Buffer.from("1")],
-          ["h", Buffer.from("2")],
-          ["__proto__", Buffer.from("p")],
-          ["empty", Buffer.alloc(0)],
-        ],
-      }),
-    ];
-    await writer.publish({ records, positions: positionsAt(1n, 1n), metadata: metadataOf(1) });
-    const read = await readAtLeast(client, output, records.length);
-    expect(read.map(({ offset: _, ...record }) => record)).toEqual(records);
-  });
-
   test("T4: what does not fit one batch is split, and the order of a partition is kept", async () => {
     const { output, publisher, positionsAt, id } = await scene({ maxBatchBytes: 10_000 });
     const writer = await fence(publisher, id);
@@ -115,141 +72,9 @@ describe("publish", () => {
     const odd = valuesOf(records.filter(({ partition }) => partition === 1));
     expect(read).toEqual([...odd, ...odd]);
   });
-
-  test("T5: fifty transactions of offsets only, one right after the other", async () => {
-    const { inputs, publisher, positionsAt, id } = await scene();
-    const writer = await fence(publisher, id);
-    for (let seq = 1; seq <= 50; seq++) {
-      await writer.publish({ records: [], positions: positionsAt(BigInt(seq), 3n), metadata: metadataOf(seq) });
-    }
-    const committed = await untilCommitted(publisher, inputs[0]!, 50n);
-    expect(committed[inputs[0]!]).toEqual({ offset: 50n, metadata: `i1/50/${TOKEN}` });
-  });
-
-  test("T6: redo that is published again, after an abort over its partitions, is read once, and the writer goes on", async () => {
-    let leave = true;
-    const { output, publisher, positionsAt, id } = await scene({
-      hook: (point) => {
-        if (leave && point === "kafka.produced") throw new Error("gone, with its transaction open");
-      },
-    });
-    const redo = [outputRecord(output, "a"), outputRecord(output, "b", { partition: 1 })];
-    const commit = { records: redo, positions: positionsAt(1n, 1n), metadata: metadataOf(1) };
-    await expect((await fence(publisher, id)).publish(commit)).rejects.toMatchObject({ code: "PUBLISH_FAILED" });
-    leave = false;
-    const writer = await fence(publisher, id);
-    await writer.publish({ ...commit, again: true });
-    await writer.publish({
-      records: [outputRecord(output, "c")],
-      positions: positionsAt(2n, 2n),
-      metadata: metadataOf(2),
-    });
-    const read = valuesOf(await readAtLeast(client, output, 3));
-    expect([...read].sort()).toEqual(["a", "b", "c"]);
-  });
-
-  test("fail-points are passed in order, and offsets are pending until the end", async () => {
-    const points: [PublishPoint, bigint | null][] = [];
-    const { inputs, output, publisher, positionsAt, id } = await scene({
-      hook: async (point) => {
-        points.push([point, (await publisher.committed(1))[inputs[0]!]!.offset]);
-      },
-    });
-    const writer = await fence(publisher, id);
-    await writer.publish({
-      records: [outputRecord(output, "x")],
-      positions: positionsAt(4n, 4n),
-      metadata: metadataOf(1),
-    });
-    expect(points.map(([point]) => point)).toEqual([
-      "kafka.begun",
-      "kafka.produced",
-      "kafka.offsets-sent",
-      "kafka.before-end",
-      "kafka.ended",
-    ]);
-    expect(points.slice(0, 4).map(([, offset]) => offset)).toEqual([null, null, null, null]);
-  });
 });
 
 describe("failures", () => {
-  for (const point of ["kafka.begun", "kafka.produced", "kafka.offsets-sent", "kafka.before-end"] as const) {
-    test(`T2: a transaction broken off at ${point} leaves nothing, and the next owner publishes it once`, async () => {
-      let broken = false;
-      const { inputs, output, publisher, positionsAt, id } = await scene({
-        hook: (reached) => {
-          if (reached !== point || broken) return;
-          broken = true;
-          throw new Error("broken off");
-        },
-      });
-      const commit = {
-        records: [outputRecord(output, "one")],
-        positions: positionsAt(9n, 9n),
-        metadata: metadataOf(1),
-      };
-      const first = await fence(publisher, id);
-      await expect(first.publish(commit)).rejects.toMatchObject({ code: "PUBLISH_FAILED", details: { fenced: false } });
-      await expect(first.publish(commit)).rejects.toMatchObject({ code: "INVARIANT_BROKEN" });
-
-      const second = await fence(publisher, id);
-      expect((await publisher.committed(1))[inputs[0]!]!.offset).toBeNull();
-      expect(await readAll(client, output)).toEqual([]);
-      await second.publish(commit);
-      await untilCommitted(publisher, inputs[0]!, 9n);
-      expect(valuesOf(await readAtLeast(client, output, 1))).toEqual(["one"]);
-    });
-  }
-
-  for (const records of [0, 1]) {
-    test(`a fenced writer with ${records} records fails as fenced and leaves nothing`, async () => {
-      const { inputs, output, publisher, positionsAt, id } = await scene();
-      const zombie = await fence(publisher, id);
-      await zombie.publish({
-        records: [outputRecord(output, "before")],
-        positions: positionsAt(1n, 1n),
-        metadata: metadataOf(1),
-      });
-      const owner = await fence(publisher, id);
-      const late = Array.from({ length: records }, () => outputRecord(output, "late"));
-      await expect(
-        zombie.publish({ records: late, positions: positionsAt(2n, 2n), metadata: metadataOf(2) }),
-      ).rejects.toMatchObject({ code: "PUBLISH_FAILED", remedy: "restore", details: { fenced: true } });
-
-      expect((await publisher.committed(1))[inputs[0]!]!.offset).toBe(1n);
-      await owner.publish({
-        records: [outputRecord(output, "after")],
-        positions: positionsAt(3n, 3n),
-        metadata: metadataOf(2),
-      });
-      expect(valuesOf(await readAtLeast(client, output, 2))).toEqual(["before", "after"]);
-    });
-  }
-
-  test("Z3: a writer fenced between its offsets and its end commits neither", async () => {
-    let owner: TransactionalWriter | undefined;
-    const { inputs, output, publisher, positionsAt, id } = await scene({
-      hook: async (point) => {
-        if (point === "kafka.before-end" && owner === undefined) owner = await fence(publisher, id);
-      },
-    });
-    const zombie = await fence(publisher, id);
-    await expect(
-      zombie.publish({
-        records: [outputRecord(output, "late")],
-        positions: positionsAt(2n, 2n),
-        metadata: metadataOf(1),
-      }),
-    ).rejects.toMatchObject({ code: "PUBLISH_FAILED", details: { fenced: true, stage: "end" } });
-    expect((await publisher.committed(1))[inputs[0]!]!.offset).toBeNull();
-    await owner!.publish({
-      records: [outputRecord(output, "x")],
-      positions: positionsAt(1n, 1n),
-      metadata: metadataOf(1),
-    });
-    expect(valuesOf(await readAtLeast(client, output, 1))).toEqual(["x"]);
-  });
-
   test("T3: beyond its deadline a publish fails and EndTxn is not sent any more", async () => {
     let held = false;
     const { inputs, output, publisher, positionsAt, id } = await scene({
@@ -320,18 +145,6 @@ describe("failures", () => {
     ).rejects.toMatchObject({ code: "PUBLISH_REFUSED", details: { topics: ["no-such-topic"] } });
   });
 
-  test("a partition beyond the topic's is refused", async () => {
-    const { output, publisher, positionsAt, id } = await scene();
-    const writer = await fence(publisher, id);
-    await expect(
-      writer.publish({
-        records: [outputRecord(output, "x", { partition: 9 })],
-        positions: positionsAt(1n, 1n),
-        metadata: metadataOf(1),
-      }),
-    ).rejects.toMatchObject({ code: "PUBLISH_REFUSED", details: { topics: [output] } });
-  });
-
   test("a record above the topic's limit is refused", async () => {
     const small = await freshTopic(client, "small", { config: { "max.message.bytes": "1000" } });
     const { inputs, publisher, positionsAt, id } = await scene();
@@ -358,27 +171,6 @@ describe("failures", () => {
     await expect(publisher.committed(0)).rejects.toMatchObject(refused);
     await expect(publisher.watermarks(0)).rejects.toMatchObject(refused);
   });
-});
-
-test("watermarks are the log's begin and its last stable offset", async () => {
-  const { inputs, publisher, positionsAt, id, output } = await scene();
-  expect(await publisher.watermarks(1)).toEqual({
-    [inputs[0]!]: { low: 0n, high: 0n },
-    [inputs[1]!]: { low: 0n, high: 0n },
-  });
-  const writer = await fence(publisher, id);
-  // Two records and the marker of their transaction.
-  await writer.publish({
-    records: [
-      outputRecord(inputs[0]!, "a", { partition: 1 }),
-      outputRecord(inputs[0]!, "b", { partition: 1 }),
-      outputRecord(output, "c"),
-    ],
-    positions: positionsAt(0n, 0n),
-    metadata: metadataOf(1),
-  });
-  await until(async () => (await publisher.watermarks(1))[inputs[0]!]!.high === 3n, { what: "the marker" });
-  expect((await publisher.watermarks(1))[inputs[0]!]).toEqual({ low: 0n, high: 3n });
 });
 
 test("a transactional id names its shard", () => {

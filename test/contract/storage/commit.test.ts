@@ -4,8 +4,7 @@ import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { RowEffect } from "../../../src/actors/effects.ts";
 import { deriveId } from "../../../src/actors/ids.ts";
-import type { Journal } from "../../../src/actors/journal.ts";
-import { commitOf, type Fixture, openFixture, order, take } from "./fixture.ts";
+import { commitOf, type Fixture, openFixture, order } from "./fixture.ts";
 
 let fixture: Fixture;
 beforeAll(async () => {
@@ -14,133 +13,6 @@ beforeAll(async () => {
 afterAll(() => fixture.close());
 
 describe("a commit", () => {
-  it("I1: raises seq by one, and stores positions, stream time, journal, redo and rows together", async () => {
-    const { store, freshShard, written } = fixture;
-    const ownership = await freshShard();
-    await store.commit(commitOf(ownership, 1));
-    await store.commit(commitOf(ownership, 2));
-
-    const row = await store.readShard(ownership.shard);
-    expect(row).toMatchObject({
-      seq: 2,
-      confirmed: 0,
-      positions: { a: 2n, b: 0n },
-      streamTimeMs: 2_000,
-      code: "code-1",
-    });
-    expect(await written(ownership.shard)).toEqual({ seq: 2, journal: [1, 2], redo: [1, 2], orders: 2 });
-    const redo = await store.readRedo(ownership.shard, 1);
-    expect(redo).toEqual([{ seq: 2, payload: Buffer.from([2, 0, 255]) }]);
-  });
-
-  it("I1: a commit that skips a seq, or comes twice, writes nothing and finds that the store went back", async () => {
-    const { store, freshShard, written } = fixture;
-    const ownership = await freshShard();
-    await store.commit(commitOf(ownership, 1));
-    const before = await written(ownership.shard);
-    for (const seq of [1, 3]) {
-      await expect(store.commit(commitOf(ownership, seq, { streamTimeMs: 9_000 }))).rejects.toMatchObject({
-        code: "STORE_WENT_BACK",
-      });
-    }
-    expect(await written(ownership.shard)).toEqual(before);
-  });
-
-  it("I4: a commit under an older token writes nothing at all", async () => {
-    const { store, freshShard, written } = fixture;
-    const older = await freshShard();
-    await store.commit(commitOf(older, 1));
-    const newer = await take(store, older.shard);
-    const before = await written(older.shard);
-    await expect(store.commit(commitOf(older, 2))).rejects.toMatchObject({ code: "SHARD_LOST", remedy: "surrender" });
-    expect(await written(older.shard)).toEqual(before);
-    await store.commit(commitOf(newer, 2));
-    expect(await written(older.shard)).toEqual({ seq: 2, journal: [1, 2], redo: [1, 2], orders: 2 });
-  });
-
-  it("I12: positions never fall, no input may be missing or new, and stream time never falls", async () => {
-    const { store, freshShard, written } = fixture;
-    const ownership = await freshShard();
-    await store.commit(commitOf(ownership, 1, { positions: { a: 10n, b: 10n } }));
-    const before = await written(ownership.shard);
-    const refused = [
-      { positions: { a: 9n, b: 11n } },
-      { positions: { a: 11n } },
-      { positions: { a: 11n, b: 10n, c: 0n } },
-      { positions: { a: 11n, b: 10n }, streamTimeMs: 999 },
-      { positions: { a: 11n, b: 10n }, confirmed: 2 },
-    ];
-    for (const change of refused) {
-      await expect(
-        store.commit(commitOf(ownership, 2, change)),
-        JSON.stringify(change, (_k, v) => (typeof v === "bigint" ? `${v}` : v)),
-      ).rejects.toMatchObject({
-        code: "INVARIANT_BROKEN",
-      });
-    }
-    expect(await written(ownership.shard)).toEqual(before);
-    await store.commit(
-      commitOf(ownership, 2, { positions: { a: 10n, b: 9_007_199_254_740_993n }, streamTimeMs: 1_000 }),
-    );
-    expect((await store.readShard(ownership.shard)).positions).toEqual({ a: 10n, b: 9_007_199_254_740_993n });
-  });
-
-  it("I12: nothing is committed before the start is fixed, and the start is fixed once", async () => {
-    const { store, nextShard, written } = fixture;
-    const ownership = await take(store, nextShard());
-    await expect(store.commit(commitOf(ownership, 1))).rejects.toMatchObject({ code: "INVARIANT_BROKEN" });
-    await store.fixStart(ownership, { a: 5n, b: 0n });
-    await store.fixStart(ownership, { a: 5n, b: 0n });
-    await expect(store.fixStart(ownership, { a: 6n, b: 0n })).rejects.toMatchObject({ code: "INVARIANT_BROKEN" });
-    expect((await store.readShard(ownership.shard)).positions).toEqual({ a: 5n, b: 0n });
-    await store.commit(commitOf(ownership, 1, { positions: { a: 6n, b: 0n } }));
-    await expect(store.fixStart(ownership, { a: 5n, b: 0n })).rejects.toMatchObject({ code: "STORE_WENT_BACK" });
-    expect((await written(ownership.shard)).seq).toBe(1);
-  });
-
-  it("keeps the journal exactly, whatever its messages hold", async () => {
-    const { store, freshShard } = fixture;
-    const ownership = await freshShard();
-    const journal: Journal = {
-      entries: [
-        { kind: "run", topic: "b", first: 9_007_199_254_740_993n, next: 9_007_199_254_740_999n, count: 2, crc: 1 },
-        { kind: "tick", streamTimeMs: 1_700_000_000_000, timers: 3 },
-      ],
-      verdicts: [
-        {
-          kind: "record",
-          topic: "a",
-          offset: 7n,
-          code: "ROW_REFUSED",
-          message: 'NUL \u0000, lone \ud800, "quoted", ü',
-        },
-        {
-          kind: "timer",
-          actorType: "window",
-          key: "BTC-USD/5m",
-          timerId: "close",
-          dueMs: 5,
-          code: "ROW_REFUSED",
-          message: "",
-        },
-      ],
-    };
-    await store.commit(commitOf(ownership, 1, { journal }));
-    await store.commit(commitOf(ownership, 2));
-    await store.commit(commitOf(ownership, 3));
-    const rows = await store.readJournal(ownership.shard, { after: 0, upTo: 2, limit: 10 });
-    expect(rows.map((row) => row.seq)).toEqual([1, 2]);
-    expect(rows[0]).toEqual({
-      seq: 1,
-      token: ownership.token,
-      code: "code-1",
-      journal,
-      digest: "digest-1",
-      streamTimeMs: 1_000,
-    });
-    expect(await store.readJournal(ownership.shard, { after: 1, upTo: 3, limit: 1 })).toHaveLength(1);
-  });
-
   it("a journal row that cannot be read is named", async () => {
     const { store, pool, freshShard } = fixture;
     const ownership = await freshShard();
@@ -150,53 +22,6 @@ describe("a commit", () => {
       code: "JOURNAL_BROKEN",
       details: { shard: ownership.shard, seq: 1 },
     });
-  });
-
-  it("passes its fail-points in order", async () => {
-    const { storeOn, pool, freshShard } = fixture;
-    const ownership = await freshShard();
-    const points: string[] = [];
-    await storeOn(pool, (point, shard) => void points.push(`${point}@${shard}`)).commit(commitOf(ownership, 1));
-    expect(points).toEqual(
-      ["pg.begun", "pg.updated", "pg.before-commit", "pg.commit-sent", "pg.committed"].map(
-        (p) => `${p}@${ownership.shard}`,
-      ),
-    );
-  });
-});
-
-describe("redo", () => {
-  it("I3: rows up to confirmed vanish with the next commit, and no others", async () => {
-    const { store, freshShard, written } = fixture;
-    const ownership = await freshShard();
-    for (const seq of [1, 2, 3]) await store.commit(commitOf(ownership, seq));
-    await store.commit(commitOf(ownership, 4, { confirmed: 2 }));
-    expect((await written(ownership.shard)).redo).toEqual([3, 4]);
-    await store.commit(commitOf(ownership, 5, { confirmed: 1 })); // confirmed never falls
-    expect((await store.readShard(ownership.shard)).confirmed).toBe(2);
-    expect((await written(ownership.shard)).redo).toEqual([3, 4, 5]);
-  });
-
-  it("I3: confirm leaves exactly the rows above it", async () => {
-    const { store, freshShard, written } = fixture;
-    const ownership = await freshShard();
-    for (const seq of [1, 2, 3]) await store.commit(commitOf(ownership, seq));
-    await store.confirm(ownership, 3, 2);
-    expect((await written(ownership.shard)).redo).toEqual([3]);
-    await store.confirm(ownership, 3, 1);
-    expect(await store.readShard(ownership.shard)).toMatchObject({ seq: 3, confirmed: 2 });
-  });
-
-  it("I4: confirm with another seq, another token, or beyond the seq changes nothing", async () => {
-    const { store, freshShard, written } = fixture;
-    const older = await freshShard();
-    for (const seq of [1, 2]) await store.commit(commitOf(older, seq));
-    await expect(store.confirm(older, 1, 1)).rejects.toMatchObject({ code: "STORE_WENT_BACK", remedy: "halt" });
-    await expect(store.confirm(older, 2, 3)).rejects.toMatchObject({ code: "INVARIANT_BROKEN" });
-    await take(store, older.shard);
-    await expect(store.confirm(older, 2, 2)).rejects.toMatchObject({ code: "SHARD_LOST" });
-    expect(await written(older.shard)).toMatchObject({ seq: 2, redo: [1, 2] });
-    expect((await store.readShard(older.shard)).confirmed).toBe(0);
   });
 });
 
@@ -296,27 +121,6 @@ describe("rows of the app", () => {
       details: { constraint: "orders_pkey", detail: expect.stringContaining(String(twice.row["id"])) },
     });
     expect(await written(ownership.shard)).toEqual(before);
-  });
-
-  it("an id that a producer chose, of whatever version, is data: there already, it is ROW_REFUSED", async () => {
-    const { store, freshShard } = fixture;
-    const ownership = await freshShard();
-    const chosen = order(ownership.shard, { id: deriveId(randomUUID(), "chosen by a producer") });
-    await store.commit(commitOf(ownership, 1, { rows: [chosen] }));
-    await expect(store.commit(commitOf(ownership, 2, { rows: [chosen] }))).rejects.toMatchObject({
-      code: "ROW_REFUSED",
-    });
-  });
-
-  it("a unique key of the app's own that is there already is ROW_REFUSED: that is data, not the protocol", async () => {
-    const { store, freshShard, written } = fixture;
-    const ownership = await freshShard();
-    const rows: RowEffect[] = [7, 7].map((id) => ({ table: "app.late", row: { id, parent: null }, origin: 0 }));
-    await expect(store.commit(commitOf(ownership, 1, { rows }))).rejects.toMatchObject({
-      code: "ROW_REFUSED",
-      details: { sqlstate: "23505" },
-    });
-    expect(await written(ownership.shard)).toEqual({ seq: 0, journal: [], redo: [], orders: 0 });
   });
 
   const noSchema: ReadonlyArray<readonly [what: string, row: Omit<RowEffect, "origin">]> = [

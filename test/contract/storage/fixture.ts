@@ -1,14 +1,15 @@
 /**
  * A migrated database with one instance of many shards: each test takes a shard of its own.
  */
-import { randomUUID } from "node:crypto";
-import type { RowEffect } from "../../../src/actors/effects.ts";
-import type { CommitRequest, Ownership, ShardStore } from "../../../src/actors/ports.ts";
+import type { ShardStore } from "../../../src/actors/ports.ts";
 import { ensureInstance } from "../../../src/storage/instance.ts";
 import { migrate } from "../../../src/storage/migrate.ts";
 import { createPool, type Log, type Pool, type PoolLimits } from "../../../src/storage/pool.ts";
 import { createShardStore, type ShardStoreOptions } from "../../../src/storage/shard-store.ts";
 import { openDatabase, type TestDatabase } from "../../support/database.ts";
+import { type StoreFixture, take } from "./store-fixture.ts";
+
+export { commitOf, order, take } from "./store-fixture.ts";
 
 export const silent: Log = { info: () => {}, warn: () => {} };
 
@@ -21,19 +22,12 @@ const APP_TABLES = `
   CREATE TABLE app.late (id integer PRIMARY KEY, parent integer REFERENCES app.late DEFERRABLE INITIALLY DEFERRED);
   CREATE TABLE app."Odd ""name" ("a.b" integer);`;
 
-export interface Fixture {
+export interface Fixture extends StoreFixture {
   readonly database: TestDatabase;
   readonly pool: Pool;
   readonly instance: string;
-  readonly store: ShardStore;
   storeOn(pool: Pool, hook?: ShardStoreOptions["hook"]): ShardStore;
   poolOf(options?: { url?: string; limits?: Partial<PoolLimits>; max?: number }): Pool;
-  /** A shard that no other test uses, owned, with its start fixed. */
-  freshShard(): Promise<Ownership>;
-  nextShard(): number;
-  /** Everything that a commit could have written of this shard, and the app's orders. */
-  written(shard: number): Promise<{ seq: number; journal: number[]; redo: number[]; orders: number }>;
-  close(): Promise<void>;
 }
 
 export async function openFixture(): Promise<Fixture> {
@@ -73,6 +67,7 @@ export async function openFixture(): Promise<Fixture> {
     storeOn,
     poolOf,
     nextShard,
+    storeWith: (hook) => storeOn(poolOf(), hook),
     async freshShard() {
       const ownership = await take(store, nextShard());
       await store.fixStart(ownership, { a: 0n, b: 0n });
@@ -89,47 +84,22 @@ export async function openFixture(): Promise<Fixture> {
       ]);
       return { seq, journal: await of("journal"), redo: await of("redo"), orders: rows[0].n };
     },
+    async kept(shard) {
+      const of = async (table: string) =>
+        (
+          await pool.query(`SELECT DISTINCT seq FROM lockstep.${table} WHERE shard = $1 ORDER BY seq`, [shard])
+        ).rows.map((row) => Number(row.seq));
+      return { snapshots: await of("snapshot"), pieces: await of("snapshot_piece") };
+    },
+    async ageJournal(shard, ms) {
+      await pool.query(
+        "UPDATE lockstep.journal SET written_at = written_at - $2 * interval '1 millisecond' WHERE shard = $1",
+        [shard, ms],
+      );
+    },
     async close() {
       await Promise.all(pools.map((made) => made.end()));
       await database.close();
     },
   };
-}
-
-export async function take(store: ShardStore, shard: number, owner = "host/1/1"): Promise<Ownership> {
-  const token = randomUUID();
-  const taken = await store.acquire({
-    shard,
-    owner,
-    token,
-    expectedToken: null,
-    transactionalId: `trial-main-${shard}`,
-  });
-  return taken!.ownership;
-}
-
-/** A commit of one record of input `a`, with an order of its shard. */
-export function commitOf(ownership: Ownership, seq: number, change: Partial<CommitRequest> = {}): CommitRequest {
-  return {
-    ownership,
-    seq,
-    positions: { a: BigInt(seq), b: 0n },
-    streamTimeMs: 1_000 * seq,
-    code: "code-1",
-    journal: {
-      entries: [{ kind: "run", topic: "a", first: BigInt(seq - 1), next: BigInt(seq), count: 1, crc: 4_294_967_295 }],
-      verdicts: [],
-    },
-    taken: 1,
-    digest: `digest-${seq}`,
-    redo: Buffer.from([seq, 0, 255]),
-    rows: [order(ownership.shard)],
-    ids: new Set(),
-    confirmed: 0,
-    ...change,
-  };
-}
-
-export function order(shard: number, change: Record<string, unknown> = {}): RowEffect {
-  return { table: "app.orders", row: { id: randomUUID(), qty: "1.5", note: `shard ${shard}`, ...change }, origin: 0 };
 }

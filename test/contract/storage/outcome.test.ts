@@ -104,22 +104,6 @@ describe("before COMMIT was sent, nothing happened", () => {
     expect(await fixture.written(ownership.shard)).toEqual(ALL);
   });
 
-  it("what a fail-point throws counts as a break of the connection there", async () => {
-    const ownership = await fixture.freshShard();
-    const throwAt = (where: string) =>
-      fixture.storeOn(fixture.poolOf(), (point) => {
-        if (point === where) throw new Error(`fail-point ${where}`);
-      });
-    await expect(throwAt("pg.updated").commit(commitOf(ownership, 1))).rejects.toMatchObject({
-      code: "STORE_UNAVAILABLE",
-    });
-    expect(await fixture.written(ownership.shard)).toEqual(NOTHING);
-    await expect(throwAt("pg.committed").commit(commitOf(ownership, 1))).rejects.toMatchObject({
-      code: "COMMIT_UNKNOWN",
-    });
-    expect(await fixture.written(ownership.shard)).toEqual(ALL);
-  });
-
   it("no server at all is STORE_UNAVAILABLE", async () => {
     const pool = fixture.poolOf({ url: "postgresql://nobody:x@127.0.0.1:1/none" });
     const store = fixture.storeOn(pool);

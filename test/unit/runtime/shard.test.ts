@@ -246,6 +246,27 @@ describe("a halt", () => {
     expect(bed.lines("retrying")).toHaveLength(5);
   });
 
+  test("A2: of an owner that was replaced, and is revoked at that moment, is a loss", async () => {
+    for (const answers of [true, false]) {
+      const bed = new Bed();
+      const shard = bed.start();
+      await reaches(shard, "running");
+      let revoked: Promise<boolean> | null = null;
+      bed.publisher.before = (call) => {
+        if (call !== "publish") return;
+        bed.store.takeOver();
+        revoked = shard.revoke("test");
+        if (!answers) bed.store.before = failing("readShard", [fault("STORE_UNAVAILABLE")]);
+        throw fault("PUBLISH_REFUSED");
+      };
+      bed.append(1);
+      await reaches(shard, "released");
+      expect(await revoked).toBe(answers); // nobody could say whether something of ours was left
+      expect(bed.lines("halted")).toEqual([]);
+      expect(bed.lines(answers ? "lost" : "notDrained")).toHaveLength(1);
+    }
+  });
+
   test("A2: of the owner stays until it is revoked, and writes nothing", async () => {
     for (const during of ["acquire", "run"] as const) {
       const bed = new Bed();

@@ -10,7 +10,8 @@ export const tools: AppTools = {
   load: createLoad,
   auditRules: () => visitsRules,
   demo: {
-    latencies: [{ topic: ENDED_TOPIC, name: "visit", figure: "visits" }],
+    latencyTopic: ENDED_TOPIC,
+    latencyName: "visit",
     rows: ({ figures }) => Object.entries(figures).map(([name, figure]) => [name, String(figure)] as const),
     faults: () => [],
   },

@@ -1,0 +1,109 @@
+/**
+ * `npm run test:simulation`: the real runtime over Kafka, Postgres, clock and network in memory, driven by seeds, with what was
+ * injected and what came of it as a table at the end.
+ *
+ * With --json the summary alone is on stdout, the tests' own output on stderr. Exit code 0 when every seed passed.
+ */
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+const HELP = `npm run test:simulation -- [options]
+
+  --seeds <n>     seeds of each app (default 1000)
+  --from <n>      the first seed (default 1)
+  --seconds <n>   an app begins no further seed after so long (default 150)
+  --app <name>    this app alone: ledger, trading or visits
+  --seed <n>      this seed alone; its trace is written to .lockstep/simulation
+  --json          the summary as one JSON object on stdout`;
+
+const { values } = parse();
+if (values.help) {
+  console.log(HELP);
+  process.exit(0);
+}
+const root = fileURLToPath(new URL("..", import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), "lockstep-figures-"));
+const figuresFile = join(folder, "figures.jsonl");
+const given = Object.fromEntries(
+  ["seeds", "from", "seconds", "app", "seed"]
+    .filter((name) => values[name] !== undefined)
+    .map((name) => [`SIMULATION_${name.toUpperCase()}`, values[name]]),
+);
+const vitest = join(dirname(createRequire(import.meta.url).resolve("vitest/package.json")), "vitest.mjs");
+const { status, error } = spawnSync(process.execPath, [vitest, "run", "--project", "simulation"], {
+  cwd: root,
+  env: { ...process.env, ...given, TEST_FIGURES: figuresFile },
+  stdio: ["ignore", values.json ? process.stderr.fd : "inherit", "inherit"],
+});
+if (error !== undefined) throw error;
+const runs = existsSync(figuresFile)
+  ? readFileSync(figuresFile, "utf8")
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line))
+  : [];
+rmSync(folder, { recursive: true, force: true });
+const passed = status === 0;
+if (values.json) console.log(JSON.stringify({ passed, runs }));
+else if (runs.length > 0) console.log(`\n${tables(runs)}\n`);
+process.exit(passed ? 0 : 1);
+
+function parse() {
+  try {
+    return parseArgs({
+      options: {
+        seeds: { type: "string" },
+        from: { type: "string" },
+        seconds: { type: "string" },
+        app: { type: "string" },
+        seed: { type: "string" },
+        json: { type: "boolean", default: false },
+        help: { type: "boolean", default: false },
+      },
+    });
+  } catch (error) {
+    console.error(`${error.message}\n\n${HELP}`);
+    process.exit(2);
+  }
+}
+
+function tables(runs) {
+  const names = runs.map(({ app }) => app);
+  const rows = (title, of) => {
+    const keys = [...new Set(runs.flatMap((run) => Object.keys(of(run))))].sort();
+    return [
+      [title, ...names.map(() => "")],
+      ...keys.map((key) => [`  ${key}`, ...runs.map((run) => of(run)[key] ?? 0)]),
+    ];
+  };
+  const sizes = [
+    ["", ...names],
+    ["seeds", ...runs.map((run) => run.seeds)],
+    ["failed", ...runs.map((run) => (run.failed.length === 0 ? 0 : run.failed.join(" ")))],
+    ["seconds", ...runs.map((run) => Math.round(run.seconds))],
+    ["virtual seconds", ...runs.map((run) => Math.round(run.virtualSeconds))],
+    ["steps", ...runs.map((run) => run.steps)],
+  ];
+  return table([
+    ...sizes,
+    ...rows("outcome", (run) => run.figures),
+    ...rows("faults injected", (run) => run.injected),
+    ...rows("changes of shards' lives", (run) => run.events),
+  ]);
+}
+
+/** The first column to the left, the others to the right. */
+function table(rows) {
+  const texts = rows.map((row) => row.map((cell) => (typeof cell === "number" ? cell.toLocaleString("en") : cell)));
+  const widths = texts[0].map((_, index) => Math.max(...texts.map((row) => row[index].length)));
+  return texts
+    .map((row) =>
+      row.map((cell, index) => (index === 0 ? cell.padEnd(widths[0]) : cell.padStart(widths[index]))).join("  "),
+    )
+    .join("\n");
+}
