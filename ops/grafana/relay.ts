@@ -38,7 +38,7 @@ export const relay = () =>
           }),
           stat({
             title: "Rows that wait",
-            about: "Outbox rows that are not published yet.",
+            about: "Outbox rows that the relay has read from the log and not published yet.",
             width: 4,
             unit: UNIT.count,
             queries: [{ expr: `max(${series("lockstep_outbox_pending")})`, legend: "rows" }],
@@ -147,17 +147,42 @@ export const relay = () =>
           }),
           overTime({
             title: "Rows that wait",
-            about: "Outbox rows that are not published yet.",
+            about: "Outbox rows that the relay has read from the log and not published yet.",
             width: 6,
             unit: UNIT.count,
             queries: [{ expr: `max(${series("lockstep_outbox_pending")})`, legend: "rows" }],
           }),
           overTime({
             title: "Age of the oldest row",
-            about: "Of those that are not published yet.",
+            about: "How long the oldest row has waited; while nothing can be read, how long that has been so.",
             width: 6,
             unit: UNIT.seconds,
             queries: [{ expr: `max(${series("lockstep_outbox_oldest_age_seconds")})`, legend: "age" }],
+          }),
+          stat({
+            title: "Left until the slot is lost",
+            about:
+              "WAL that may still be written. Without max_slot_wal_keep_size there is no limit, and the disk may fill.",
+            width: 8,
+            unit: UNIT.bytes,
+            noValue: "no limit",
+            queries: [{ expr: `min(${series("lockstep_replication_slot_safe_bytes")})`, legend: "left" }],
+          }),
+          stat({
+            title: "Rows set aside",
+            about:
+              "Rows that could not be published, in the time shown. They are among the dead letters of the outbox topic.",
+            width: 8,
+            unit: UNIT.count,
+            steps: RED_ABOVE_ZERO,
+            queries: [{ expr: inRange("lockstep_relay_dead_letters_total"), legend: "rows" }],
+          }),
+          stat({
+            title: "Rows pruned",
+            about: "Published rows that were removed after LOCKSTEP_OUTBOX_KEEP_MS, in the time shown.",
+            width: 8,
+            unit: UNIT.count,
+            queries: [{ expr: inRange("lockstep_outbox_pruned_total"), legend: "rows" }],
           }),
         ],
       },

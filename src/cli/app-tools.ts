@@ -60,14 +60,24 @@ export interface LoadRun {
   scheduledMs(output: { topic: string; timestampMs: number }): number | null;
 }
 
+export interface MeasuredOutput {
+  readonly topic: string;
+  /** One of them, as `decision`. */
+  readonly name: string;
+  /** Figure of the audit's report that says how many there are. */
+  readonly figure: string;
+  /** The relay writes it. */
+  readonly relayed?: boolean;
+}
+
 export interface AppTools {
   readonly topics: readonly WantedTopic[];
   load(options: LoadOptions): LoadRun;
-  auditRules(): AppRules;
+  /** @param options.relayed what the relay published is judged too */
+  auditRules(options: { relayed: boolean }): AppRules;
   readonly demo: {
-    /** Output whose end-to-end latency is measured. */
-    readonly latencyTopic: string;
-    readonly latencyName: string;
+    /** Outputs whose end-to-end latency is measured. */
+    readonly latencies: readonly MeasuredOutput[];
     /** Rows of the table, in order: figure and what it means. */
     rows(report: AuditReport): ReadonlyArray<readonly [name: string, value: string]>;
     /** Sentences that say why the demo failed although nothing is wrong with the commits: figures that must be above 0. */

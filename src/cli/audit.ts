@@ -5,6 +5,7 @@
  */
 import { readFile } from "node:fs/promises";
 
+import { outboxOf } from "../actors/app.ts";
 import { audit } from "../audit/audit.ts";
 import type { AuditReport } from "../audit/report.ts";
 import type { Database, OutputSource } from "../audit/sources.ts";
@@ -69,7 +70,7 @@ export async function runAudit(options: {
   });
   try {
     const instance = await readInstance({ pool, app: loaded.app.name, name: config.instance });
-    const rules = tools.auditRules();
+    const rules = tools.auditRules({ relayed: config.relay && outboxOf(loaded.app) !== null });
     const topics = rules.streams.filter(({ kind }) => kind === "topic").map(({ name }) => name);
     const { outputs, reader, close } = await openOutputs({ client, config, topics, env, say });
     const database: Database = {

@@ -2,12 +2,14 @@
  * Chaos for the demo: a seeded plan of kills and pauses, carried out only while there is lag, so that each hits work in flight.
  *
  * The plan: `kills` SIGKILLs that alternate between the processes, each with a restart, and one SIGSTOP that outlasts the session
- * time-out, then SIGCONT: the paused owner wakes up as a zombie. Which moment, and which process first, comes from the seed.
+ * time-out, then SIGCONT: the paused owner wakes up as a zombie. Which moment, and which process first, comes from the seed. One of the
+ * kills hits whichever process holds the relay by then.
  */
 export interface ChaosStep {
   readonly atMs: number;
   readonly kind: "kill" | "pause";
-  readonly target: number;
+  /** Number of a process, or the one that holds the relay. */
+  readonly target: number | "relay";
 }
 
 export interface ChaosPlan {
@@ -39,7 +41,13 @@ export function planChaos(options: {
       kills += 1;
     }
   }
-  return { steps, pauseMs: Math.round(options.sessionTimeoutMs * 1.5 + random() * options.sessionTimeoutMs) };
+  const pauseMs = Math.round(options.sessionTimeoutMs * 1.5 + random() * options.sessionTimeoutMs);
+  const killSteps = steps.flatMap((step, index) => (step.kind === "kill" ? [index] : []));
+  const relayStep = killSteps[Math.floor(random() * killSteps.length)];
+  return {
+    steps: steps.map((step, index) => (index === relayStep ? { ...step, target: "relay" } : step)),
+    pauseMs,
+  };
 }
 
 /** A small seeded generator: same seed, same plan. */

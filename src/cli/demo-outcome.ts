@@ -4,7 +4,7 @@
 import Table from "cli-table3";
 
 import type { AuditReport } from "../audit/report.ts";
-import type { AppTools } from "./app-tools.ts";
+import type { AppTools, MeasuredOutput } from "./app-tools.ts";
 import type { DemoOptions } from "./demo.ts";
 import type { Fleet } from "./fleet.ts";
 import { printJson } from "./output.ts";
@@ -12,15 +12,17 @@ import { printJson } from "./output.ts";
 interface Judged {
   readonly options: DemoOptions;
   readonly tools: AppTools;
+  readonly relayed: boolean;
 }
 
 /** What a run of the demo gave. */
 export interface Outcome {
   readonly report: AuditReport;
   readonly reader: string;
-  readonly latency: { p50: number; p99: number } | null;
-  /** Records that the latency was measured on; null where none was watched. */
-  readonly received: number | null;
+  /** `received`: records that it was measured on. None with --backlog. */
+  readonly latencies: ReadonlyArray<
+    MeasuredOutput & { readonly received: number; readonly percentiles: { p50: number; p99: number } | null }
+  >;
   readonly rssMb: number;
   readonly fleet: Fleet;
   readonly drainedCleanly: boolean;
@@ -29,8 +31,8 @@ export interface Outcome {
 }
 
 /** @returns sentences that say why it failed; none: all is proven */
-export function judge({ options, tools }: Judged, outcome: Outcome): string[] {
-  const { report, fleet, drainedCleanly, latency } = outcome;
+export function judge({ options, tools, relayed }: Judged, outcome: Outcome): string[] {
+  const { report, fleet, drainedCleanly } = outcome;
   const faults = [...tools.demo.faults(report)];
   for (const kind of ["lost", "doubled", "outOfOrder"])
     if (report.figures[kind] !== 0) faults.push(`${kind} is ${report.figures[kind]}`);
@@ -40,12 +42,15 @@ export function judge({ options, tools }: Judged, outcome: Outcome): string[] {
   }
   if (!report.ok && faults.length === 0) faults.push("the audit is not clean");
   if (!drainedCleanly) faults.push("a process did not drain and exit with 0 after SIGTERM");
-  for (const halt of fleet.halts()) faults.push(`a shard halted: ${halt}`);
-  const made = report.figures[`${tools.demo.latencyName}s`];
-  if (outcome.received !== null && (latency === null || outcome.received !== made))
-    faults.push(`latency was measured on ${outcome.received} of ${made} ${tools.demo.latencyName}s`);
+  for (const halt of fleet.halts()) faults.push(`halted: ${halt}`);
+  for (const { name, figure, received, percentiles } of outcome.latencies) {
+    const made = report.figures[figure];
+    if (percentiles === null || received !== made)
+      faults.push(`latency was measured on ${received} of ${made} ${name}s`);
+  }
   if (options.chaos) {
-    const { kills, pauses, takeovers, redoPublished, fenced } = fleet.counts;
+    const { kills, pauses, takeovers, redoPublished, fenced, relayTakeovers } = fleet.counts;
+    if (relayed && relayTakeovers === 0) faults.push("the relay was never taken over");
     if (kills < options.kills) faults.push(`only ${kills} of ${options.kills} kills were carried out`);
     if (pauses < 1) faults.push("no process was paused");
     if (takeovers === 0) faults.push("no shard was taken over");
@@ -57,14 +62,14 @@ export function judge({ options, tools }: Judged, outcome: Outcome): string[] {
 
 /** On stdout: a table, or, with --json, one object. */
 export function show({ options, tools }: Judged, outcome: Outcome, faults: readonly string[]): void {
-  const { report, latency, rssMb, fleet, drain, reader } = outcome;
-  const { kills, pauses, takeovers, redoPublished, fenced } = fleet.counts;
+  const { report, latencies, rssMb, fleet, drain, reader } = outcome;
+  const { kills, pauses, takeovers, redoPublished, fenced, relayTakeovers } = fleet.counts;
   if (options.json) {
     printJson({
       ...report.figures,
-      latencyMs: { [tools.demo.latencyName]: latency },
+      latencyMs: Object.fromEntries(latencies.map(({ name, percentiles }) => [name, percentiles])),
       rssMb,
-      ...(options.chaos ? { kills, pauses, takeovers, redoPublished, fenced } : {}),
+      ...(options.chaos ? { kills, pauses, takeovers, relayTakeovers, redoPublished, fenced } : {}),
       ...(drain
         ? {
             drain: {
@@ -82,15 +87,17 @@ export function show({ options, tools }: Judged, outcome: Outcome, faults: reado
   }
   const table = new Table({ style: { head: [], border: [] }, colAligns: ["left", "right"] });
   for (const [name, value] of tools.demo.rows(report)) table.push([name, value]);
-  if (latency)
+  for (const { name, percentiles } of latencies) {
     table.push(
-      [`latency of a ${tools.demo.latencyName}, p50`, `${latency.p50} ms`],
-      [`latency of a ${tools.demo.latencyName}, p99`, `${latency.p99} ms`],
+      [`latency of a ${name}, p50`, `${percentiles?.p50 ?? "-"} ms`],
+      [`latency of a ${name}, p99`, `${percentiles?.p99 ?? "-"} ms`],
     );
+  }
   if (drain) table.push(["drained a second", String(Math.round((drain.records * 1000) / drain.ms))]);
   table.push(["memory of the processes, peak", `${rssMb} MB`]);
   if (options.chaos) {
     table.push(["kills", String(kills)], ["pauses", String(pauses)], ["shards taken over", String(takeovers)]);
+    table.push(["relay taken over", String(relayTakeovers)]);
     table.push(["commits published from redo", String(redoPublished)], ["owners fenced", String(fenced)]);
   }
   for (const kind of ["lost", "doubled", "outOfOrder"]) table.push([kind, String(report.figures[kind])]);

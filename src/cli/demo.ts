@@ -5,7 +5,7 @@
  *   2. topics, tables, instance
  *   3. fleet     `node dist/main.js run`, the file an operator starts; one process, with --chaos two
  *   4. load      open loop, or, with --backlog, all of it before the fleet starts
- *   5. drain     until Kafka has all of it
+ *   5. drain     until Kafka has all of it, and the relay has passed the last row of the outbox
  *   6. stop      SIGTERM: everything drained, exit code 0
  *   7. audit     with the load's manifest; then the table, or one JSON object
  *
@@ -16,6 +16,7 @@ import { rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
+import { outboxOf } from "../actors/app.ts";
 import { systemClock } from "../clock.ts";
 import { type Config, loadConfig } from "../config.ts";
 import { LockstepError } from "../errors.ts";
@@ -33,9 +34,10 @@ import { planChaos } from "./chaos.ts";
 import { judge, type Outcome, show } from "./demo-outcome.ts";
 import { type Fleet, startFleet } from "./fleet.ts";
 import { type LagWatch, watchLag } from "./lag.ts";
-import { type LatencyWatch, watchLatency } from "./latency-watch.ts";
+import { type MeasuredLatency, progressOf, watchLatencies } from "./latency-watch.ts";
 import { migrateAll } from "./migrate.ts";
 import { createProgress, EXIT, type Progress } from "./output.ts";
+import { untilRelayed } from "./relay-wait.ts";
 
 export interface DemoOptions extends Omit<LoadOptions, "total"> {
   readonly chaos: boolean;
@@ -65,6 +67,8 @@ interface Demo {
   readonly dir: string;
   readonly env: NodeJS.ProcessEnv;
   readonly shardCount: number;
+  /** The processes host relays, and what they publish is measured and judged. */
+  readonly relayed: boolean;
 }
 
 export async function demo(options: DemoOptions, env: NodeJS.ProcessEnv): Promise<number> {
@@ -103,14 +107,20 @@ async function prepare(
 ): Promise<Demo> {
   const { stack, progress, dir } = made;
   // One forced take at 60 times the clock would make signals late that nobody sent late: wait for inputs longer than any fault lasts.
-  const patience = { LOCKSTEP_INPUT_WAIT_MS_MAX: "20000" };
+  const patience = { LOCKSTEP_INPUT_WAIT_MS_MAX: "60000" };
   const session = options.chaos
-    ? { LOCKSTEP_SESSION_TIMEOUT_MS: String(CHAOS_SESSION_MS), LOCKSTEP_HEARTBEAT_INTERVAL_MS: "500" }
+    ? {
+        LOCKSTEP_SESSION_TIMEOUT_MS: String(CHAOS_SESSION_MS),
+        LOCKSTEP_HEARTBEAT_INTERVAL_MS: "500",
+        LOCKSTEP_RELAY_TIMEOUT_MS: String(CHAOS_SESSION_MS),
+      }
     : {};
   const runEnv: NodeJS.ProcessEnv = {
     ...env,
     ...patience,
     ...session,
+    // The end of the log is waited for: let the position follow it soon.
+    LOCKSTEP_RELAY_POSITION_MS: "1000",
     LOCKSTEP_KAFKA_BROKERS: stack.kafka!.brokers.join(","),
     LOCKSTEP_DATABASE_URL: stack.postgres!.url,
     LOCKSTEP_WORKERS: String(options.workers),
@@ -131,20 +141,25 @@ async function prepare(
   progress.say(
     `Kafka ${config.brokers.join(",")}, Postgres, ${tools.topics.length} topics, ${instance.shards} shards; logs in ${dir}`,
   );
-  return { options, config, loaded, tools, progress, dir, env: runEnv, shardCount: instance.shards };
+  const withRelay = config.relay && outboxOf(loaded.app) !== null;
+  return {
+    options,
+    config,
+    loaded,
+    tools,
+    progress,
+    dir,
+    env: runEnv,
+    shardCount: instance.shards,
+    relayed: withRelay,
+  };
 }
 
 async function carryOut(ready: Demo, stop: AbortSignal): Promise<Outcome> {
   const { options, config, tools, progress } = ready;
   const load = tools.load({ ...options, ...(options.backlog === undefined ? {} : { total: options.backlog }) });
-  const latencyWatch =
-    options.backlog === undefined
-      ? await watchLatency({
-          brokers: config.brokers,
-          topic: tools.demo.latencyTopic,
-          scheduledMs: (output) => load.scheduledMs(output),
-        })
-      : null;
+  const measured = tools.demo.latencies.filter(({ relayed: byRelay = false }) => ready.relayed || !byRelay);
+  const latencies = options.backlog === undefined ? await watchLatencies(config.brokers, measured, load) : [];
   const lag = watchLag({
     brokers: config.brokers,
     groupId: groupIdOf(config, ready.loaded),
@@ -158,7 +173,7 @@ async function carryOut(ready: Demo, stop: AbortSignal): Promise<Outcome> {
   let fleet: Fleet | null = null;
   try {
     const backlog =
-      options.backlog === undefined ? null : await send(ready, { load, sender, stop, fleet: null, latency: null, lag });
+      options.backlog === undefined ? null : await send(ready, { load, sender, stop, fleet: null, latencies, lag });
     const processes = options.chaos ? 2 : 1;
     const httpPorts = await freePorts(processes);
     fleet = startFleet({
@@ -168,6 +183,7 @@ async function carryOut(ready: Demo, stop: AbortSignal): Promise<Outcome> {
       httpPorts,
       dir: ready.dir,
       clock: systemClock,
+      relay: ready.relayed,
     });
     if (config.http)
       progress.say(`metrics: ${httpPorts.map((port) => `http://${config.httpHost}:${port}/metrics`).join(", ")}`);
@@ -175,8 +191,9 @@ async function carryOut(ready: Demo, stop: AbortSignal): Promise<Outcome> {
     await allRunning(fleet, ready, stop);
     const memory = watchMemory(fleet);
     const runningMs = systemClock.monotonicMs();
-    const manifest = backlog ?? (await loadWithChaos(ready, { load, sender, stop, fleet, latency: latencyWatch, lag }));
+    const manifest = backlog ?? (await loadWithChaos(ready, { load, sender, stop, fleet, latencies, lag }));
     await drained(ready, { fleet, lag, stop, total: manifest.sent.total });
+    if (ready.relayed) await relayed(ready, fleet, stop);
     const drain = backlog ? { records: manifest.sent.total, ms: systemClock.monotonicMs() - runningMs } : null;
     if (drain)
       progress.say(
@@ -195,12 +212,15 @@ async function carryOut(ready: Demo, stop: AbortSignal): Promise<Outcome> {
       env: ready.env,
       say: (line) => progress.say(line),
     });
-    await latencyWatch?.until(report.figures[`${tools.demo.latencyName}s`] ?? 0, LAST_RECORDS_MS);
+    for (const { output, watch } of latencies) await watch.until(report.figures[output.figure] ?? 0, LAST_RECORDS_MS);
     return {
       report,
       reader,
-      latency: latencyWatch?.percentiles() ?? null,
-      received: latencyWatch?.received ?? null,
+      latencies: latencies.map(({ output, watch }) => ({
+        ...output,
+        received: watch.received,
+        percentiles: watch.percentiles(),
+      })),
       rssMb,
       fleet,
       drainedCleanly,
@@ -210,7 +230,7 @@ async function carryOut(ready: Demo, stop: AbortSignal): Promise<Outcome> {
     fleet?.kill();
     lag.stop();
     await sender.close();
-    await latencyWatch?.close();
+    for (const { watch } of latencies) await watch.close();
   }
 }
 
@@ -219,27 +239,25 @@ interface Load {
   readonly sender: Awaited<ReturnType<typeof openSender>>;
   readonly stop: AbortSignal;
   readonly fleet: Fleet | null;
-  readonly latency: LatencyWatch | null;
+  readonly latencies: readonly MeasuredLatency[];
   readonly lag: LagWatch;
 }
 
-async function send(ready: Demo, { load, sender, stop, fleet, latency, lag }: Load): Promise<Manifest> {
+async function send(ready: Demo, { load, sender, stop, fleet, latencies, lag }: Load): Promise<Manifest> {
   const { progress } = ready;
   return load.run({
     signal: stop,
     send: sender.send,
     onProgress: ({ sent, total, behindMs }) => {
       fleet?.check();
-      const p = latency?.percentiles();
       progress.update(
         [
           `sent ${sent}/${total}`,
           fleet ? `lag ${lag.value()}` : "",
           fleet ? `shards ${fleet.running()}/${ready.shardCount}` : "",
-          latency ? `${ready.tools.demo.latencyName}s ${latency.received}` : "",
-          p ? `p50 ${p.p50} ms, p99 ${p.p99} ms` : "",
+          ...latencies.map(progressOf),
           fleet && ready.options.chaos
-            ? `kills ${fleet.counts.kills}, takeovers ${fleet.counts.takeovers}, redo ${fleet.counts.redoPublished}, fenced ${fleet.counts.fenced}`
+            ? `kills ${fleet.counts.kills}, takeovers ${fleet.counts.takeovers} + relay ${fleet.counts.relayTakeovers}, redo ${fleet.counts.redoPublished}, fenced ${fleet.counts.fenced}`
             : "",
           behindMs > 250 ? `sender ${Math.round(behindMs)} ms behind` : "",
         ]
@@ -294,6 +312,25 @@ async function allRunning(fleet: Fleet, ready: Demo, stop: AbortSignal): Promise
   ready.progress.say(`all ${ready.shardCount} shards are running`);
 }
 
+/** Until the relay has published every row that stands in the outbox now. */
+async function relayed(ready: Demo, fleet: Fleet, stop: AbortSignal): Promise<void> {
+  const { config, loaded, progress, dir } = ready;
+  const reached = await untilRelayed({
+    config,
+    app: loaded.app,
+    groupId: groupIdOf(config, loaded),
+    stallMs: STALL_MS,
+    signal: stop,
+    onProgress: (behindBytes) => {
+      fleet.check();
+      if (fleet.halts().length > 0) throw new Error(`halted: ${fleet.halts()[0]}`);
+      progress.update(`waiting for the relay: ${behindBytes} bytes of log behind`);
+    },
+  });
+  if (!reached)
+    throw new Error(stop.aborted ? "stopped" : `the relay has not moved for ${STALL_MS / 1000} s; logs in ${dir}`);
+}
+
 /** Until Kafka has the positions of all that was sent. */
 async function drained(
   ready: Demo,
@@ -313,7 +350,7 @@ async function drained(
     }
     fleet.check();
     if (stop.aborted) throw new Error("stopped");
-    if (fleet.halts().length > 0) throw new Error(`a shard halted: ${fleet.halts()[0]}`);
+    if (fleet.halts().length > 0) throw new Error(`halted: ${fleet.halts()[0]}`);
     if (now - bestMs > STALL_MS)
       throw new Error(`${left} records are left and nothing has moved for ${STALL_MS / 1000} s; logs in ${ready.dir}`);
     ready.progress.update(

@@ -1,7 +1,8 @@
 /**
  * The demo's fleet: `lockstep run` processes on one stack, what they say of themselves, and what chaos does to them.
  *
- * Counted from their logs, which are written synchronously and so survive a SIGKILL: takeovers, redo published, fences and halts.
+ * Counted from their logs, which are written synchronously and so survive a SIGKILL: takeovers of shards and of the relay, redo
+ * published, fences and halts.
  */
 import { join } from "node:path";
 
@@ -17,13 +18,17 @@ export interface FleetCounts {
   /** Owners that Kafka fenced, or that found another token in their row. */
   fenced: number;
   halted: number;
+  /** The relay runs in another process than before. */
+  relayTakeovers: number;
 }
 
 export interface Fleet {
   readonly counts: Readonly<FleetCounts>;
   /** Shards in state running, over all processes. */
   running(): number;
-  /** Sentences of shards that halted. */
+  /** Number of the process whose relay works; null: none says so. */
+  relayHolder(): number | null;
+  /** Sentences of shards that halted, and of the relay. */
   halts(): readonly string[];
   rssBytes(): number;
   /** Throws when a process ended that nobody ended. */
@@ -46,27 +51,55 @@ export function startFleet(options: {
   httpPorts: readonly number[];
   dir: string;
   clock: Clock;
+  /** The processes host relays. */
+  relay: boolean;
 }): Fleet {
   const { clock } = options;
-  const counts: FleetCounts = { kills: 0, pauses: 0, takeovers: 0, redoPublished: 0, fenced: 0, halted: 0 };
+  const counts: FleetCounts = {
+    kills: 0,
+    pauses: 0,
+    takeovers: 0,
+    redoPublished: 0,
+    fenced: 0,
+    halted: 0,
+    relayTakeovers: 0,
+  };
   const halts: string[] = [];
   /** Shards that each process says it runs; emptied when it is killed. */
   const shards: Set<number>[] = [];
   const fleet: RunProcess[] = [];
   const expectedToEnd = new Set<RunProcess>();
   let generation = 0;
+  /** Of the relay that ran last: the process's place, and its generation. */
+  let relay: { readonly index: number; readonly generation: number; readonly running: boolean } | null = null;
 
   function start(index: number): void {
     const held = new Set<number>();
     shards[index] = held;
     generation += 1;
+    const mine = generation;
     fleet[index] = new RunProcess({
       name: `process-${index}`,
       main: options.main,
       env: { ...options.env, LOCKSTEP_HTTP_PORT: String(options.httpPorts[index]) },
       logFile: join(options.dir, `process-${index}.${generation}.log`),
-      onLine: (line) => onLine(line, held),
+      onLine: (line) => {
+        onLine(line, held);
+        onRelayLine(line, { index, generation: mine });
+      },
     });
+  }
+
+  function onRelayLine({ event, ...line }: LogLine, of: { index: number; generation: number }): void {
+    if (event === "relay-running") {
+      if (relay !== null && relay.generation !== of.generation) counts.relayTakeovers += 1;
+      relay = { ...of, running: true };
+    }
+    if (event === "relay-halted") {
+      halts.push(`the relay: ${String((line["err"] as { message?: unknown } | undefined)?.message ?? line.msg)}`);
+    }
+    const ended = event === "relay-lost" || event === "relay-fenced" || event === "relay-halted";
+    if (ended && relay?.generation === of.generation) relay = { ...relay, running: false };
   }
 
   function onLine(line: LogLine, held: Set<number>): void {
@@ -99,8 +132,19 @@ export function startFleet(options: {
     process.signal("SIGKILL");
     await process.exited;
     shards[target]!.clear();
+    if (relay?.index === target) relay = { ...relay, running: false };
     counts.kills += 1;
     start(target);
+  }
+
+  /** Waits for a relay to run. Where there is none by design, the first process stands in. @returns null: aborted */
+  async function relayHolder(signal: AbortSignal): Promise<number | null> {
+    if (!options.relay) return 0;
+    while (!signal.aborted) {
+      if (relay?.running) return relay.index;
+      await clock.sleep(10, signal);
+    }
+    return null;
   }
 
   async function pause(target: number, pauseMs: number): Promise<void> {
@@ -114,6 +158,7 @@ export function startFleet(options: {
   return {
     counts,
     running: () => new Set(shards.flatMap((held) => [...held])).size,
+    relayHolder: () => (relay?.running ? relay.index : null),
     halts: () => halts,
     rssBytes: () => fleet.reduce((sum, process) => sum + process.rssBytes(), 0),
     check() {
@@ -130,13 +175,16 @@ export function startFleet(options: {
         await clock.sleep(Math.max(0, step.atMs - (clock.monotonicMs() - startMs)), signal);
         while (!signal.aborted && lag() === 0) await clock.sleep(5, signal);
         if (signal.aborted) return;
+        const target = step.target === "relay" ? await relayHolder(signal) : step.target;
+        if (target === null) return;
         if (step.kind === "kill") {
-          say(`chaos: SIGKILL process-${step.target}, with ${lag()} records of lag`);
-          await kill(step.target);
+          const what = step.target === "relay" ? ", which holds the relay," : "";
+          say(`chaos: SIGKILL process-${target}${what} with ${lag()} records of lag`);
+          await kill(target);
         } else {
-          say(`chaos: SIGSTOP process-${step.target} for ${plan.pauseMs} ms, with ${lag()} records of lag`);
-          await pause(step.target, plan.pauseMs);
-          say(`chaos: SIGCONT process-${step.target}`);
+          say(`chaos: SIGSTOP process-${target} for ${plan.pauseMs} ms, with ${lag()} records of lag`);
+          await pause(target, plan.pauseMs);
+          say(`chaos: SIGCONT process-${target}`);
         }
       }
     },

@@ -8,6 +8,7 @@ import { createKafkaClient } from "../kafka/client.ts";
 import { openConnection } from "../kafka/connection.ts";
 import { createFetcher } from "../kafka/fetcher.ts";
 import { describeTopics } from "../kafka/topics.ts";
+import type { LoadRun, MeasuredOutput } from "./app-tools.ts";
 
 export interface LatencyWatch {
   readonly received: number;
@@ -16,6 +17,29 @@ export interface LatencyWatch {
   /** ms; null before the first. */
   percentiles(): { p50: number; p99: number } | null;
   close(): Promise<void>;
+}
+
+export interface MeasuredLatency {
+  readonly output: MeasuredOutput;
+  readonly watch: LatencyWatch;
+}
+
+export async function watchLatencies(
+  brokers: readonly string[],
+  outputs: readonly MeasuredOutput[],
+  load: LoadRun,
+): Promise<MeasuredLatency[]> {
+  return Promise.all(
+    outputs.map(async (output) => ({
+      output,
+      watch: await watchLatency({ brokers, topic: output.topic, scheduledMs: (record) => load.scheduledMs(record) }),
+    })),
+  );
+}
+
+export function progressOf({ output, watch }: MeasuredLatency): string {
+  const p = watch.percentiles();
+  return `${output.name}s ${watch.received}${p ? `, p50 ${p.p50} ms, p99 ${p.p99} ms` : ""}`;
 }
 
 export async function watchLatency(options: {

@@ -20,6 +20,8 @@ export interface RunProcessOptions {
   /** Path of main.js. */
   readonly main: string;
   readonly env: NodeJS.ProcessEnv;
+  /** Command of lockstep, default `run`. */
+  readonly command?: readonly string[];
   /** Everything the process printed is kept here. */
   readonly logFile: string;
   readonly onLine?: (line: LogLine) => void;
@@ -38,7 +40,7 @@ export class RunProcess {
     this.name = options.name;
     mkdirSync(dirname(options.logFile), { recursive: true });
     this.#log = createWriteStream(options.logFile, { flags: "a" });
-    this.#child = spawn(process.execPath, ["--enable-source-maps", options.main, "run"], {
+    this.#child = spawn(process.execPath, ["--enable-source-maps", options.main, ...(options.command ?? ["run"])], {
       env: options.env,
       stdio: ["ignore", "pipe", "pipe"],
     });

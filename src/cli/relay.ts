@@ -13,6 +13,7 @@ import { resync } from "../relay/resync.ts";
 import { decideStart } from "../relay/start.ts";
 import { type LoadedApp, loadApp } from "../runtime/code.ts";
 import { groupIdOf } from "../runtime/deployment.ts";
+import { createHook, parseFailPoints } from "../runtime/failpoints.ts";
 import { formatLsn } from "../storage/lsn.ts";
 import { createPool, query } from "../storage/pool.ts";
 import { LOCK_HOLDER_SQL } from "../storage/relay-lock.ts";
@@ -26,7 +27,8 @@ export async function relayRun(env: NodeJS.ProcessEnv): Promise<number> {
   log.info({ event: "starting", config: maskedConfig(config), app: loaded.app.name }, "starting a relay alone");
   const stop = new AbortController();
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stop.abort());
-  await hostRelay({ app: loaded.app, config, groupId, log }, stop.signal);
+  const hook = createHook(parseFailPoints(config.failpoint), "relay", config.failpointLog || undefined);
+  await hostRelay({ app: loaded.app, config, groupId, log, hook: (point) => hook(`relay.${point}`) }, stop.signal);
   log.info({ event: "stopped" }, "stopped");
   return EXIT.ok;
 }

@@ -9,7 +9,7 @@ import { withDeployment } from "../support/harness.ts";
 import { until } from "../support/until.ts";
 
 test("every row of the outbox is published once, byte for byte, and the process says that it holds the relay", async () => {
-  await withDeployment({ app: "trading" }, async (deployment) => {
+  await withDeployment({ app: "trading", env: { LOCKSTEP_RELAY: "on" } }, async (deployment) => {
     deployment.start("one");
     await deployment.untilRunning();
     await deployment.untilEvent("relay-running");

@@ -82,6 +82,19 @@ export const PANELS_QUIET: readonly QuietPanel[] = [
     "No step throws: bad records are refused before they reach an actor.",
   ),
   quiet("actors", "Paused inputs", "shard {{shard}}", "zero", "The shards keep up, so nothing is held back."),
+  quiet("overview", "Oldest outbox row", "age", "zero", "A row waits for less than the time between two scrapes."),
+  quiet("relay", "Rows that wait", "rows", "zero", "As above."),
+  quiet("relay", "Age of the oldest row", "age", "zero", "As above."),
+  quiet("relay", "Restarts", "restarts", "zero", "Kafka and Postgres are there all the time."),
+  quiet(
+    "relay",
+    "Left until the slot is lost",
+    "left",
+    "empty",
+    "The servers of the tests have no max_slot_wal_keep_size.",
+  ),
+  quiet("relay", "Rows set aside", "rows", "zero", "Every row of the app can be published."),
+  quiet("relay", "Rows pruned", "rows", "zero", "Rows are kept: LOCKSTEP_OUTBOX_KEEP_MS is 0."),
   quiet("overview", "annotation Fenced or lost", "", "empty", "As the panel of that name."),
 ];
 

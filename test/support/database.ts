@@ -5,6 +5,8 @@ import { randomBytes } from "node:crypto";
 
 import pg from "pg";
 
+import { until } from "./until.ts";
+
 export interface TestDatabase {
   readonly url: string;
   readonly name: string;
@@ -22,7 +24,15 @@ export async function openDatabase(server = process.env["LOCKSTEP_TEST_POSTGRES"
   await administer(server, `CREATE DATABASE ${name}`);
   const url = new URL(server);
   url.pathname = `/${name}`;
-  return { url: url.href, name, close: () => administer(server, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`) };
+  return {
+    url: url.href,
+    name,
+    // A replication slot is in use until the server has noticed that its reader was killed; then it goes with its database.
+    close: async () => {
+      const drop = () => administer(server, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`).then(() => true);
+      await until(drop, { what: `${name} to be dropped` });
+    },
+  };
 }
 
 export async function withDatabase<T>(work: (database: TestDatabase) => Promise<T>): Promise<T> {

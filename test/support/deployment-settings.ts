@@ -27,6 +27,10 @@ export const FAST = {
   LOCKSTEP_IDLE_MS: "200",
   LOCKSTEP_HTTP_PORT: "0",
   LOG_LEVEL: "info",
+  // A relay in every process would take its share of two cores; the tests of the relay turn it on.
+  LOCKSTEP_RELAY: "off",
+  LOCKSTEP_RELAY_TIMEOUT_MS: "3000",
+  LOCKSTEP_RELAY_POSITION_MS: "300",
 } as const;
 
 /** What a process needs of the caller's environment to run at all; settings of Lockstep or of the test runner are not. */

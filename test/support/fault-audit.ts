@@ -12,7 +12,7 @@ import type { Deployment } from "./harness.ts";
 export async function quickAudit(deployment: Deployment): Promise<AuditReport> {
   const client = createKafkaClient({ brokers: deployment.stack.brokers, clientId: "lockstep-test-audit" });
   return audit({
-    rules: deployment.tools.auditRules(),
+    rules: deployment.tools.auditRules({ relayed: false }),
     instance: await deployment.instanceId(),
     database: { query: (sql, params) => deployment.query(sql, params) },
     inputs: { read: (topic) => readTopic({ client, topic }) },

@@ -158,7 +158,10 @@ export class Deployment {
   // ------------------------------------------------------------------------------------------------------- processes
 
   /** Starts a process; a name may be taken again after its process has ended. Does not wait: see `untilRunning`. */
-  start(name: string, options: { env?: Readonly<Record<string, string>> } = {}): RunProcess {
+  start(
+    name: string,
+    options: { env?: Readonly<Record<string, string>>; command?: readonly string[] } = {},
+  ): RunProcess {
     const before = this.#processes.get(name);
     if (before && !before.process.ended) throw new Error(`${name} is still there`);
     this.#generation += 1;
@@ -167,6 +170,7 @@ export class Deployment {
       name,
       main: MAIN,
       env: { ...this.env, ...options.env },
+      ...(options.command ? { command: options.command } : {}),
       logFile: join(this.logFolder, `${String(this.#generation).padStart(2, "0")}-${name}.log`),
       onLine: (line) => {
         this.events.push({ ...line, process: name });

@@ -31,7 +31,7 @@ describe("a correct run", () => {
   test("has no finding on the relay's topic when that is audited too", async () => {
     const report = await auditWorld(tradingWorld({ relayed: true }), { rules: createTradingRules({ relayed: true }) });
     expect(report.findings).toEqual([]);
-    expect(report.figures["relayed"]).toBe(15);
+    expect(report.figures["published"]).toBe(15);
   });
 
   test("is not judged by counters of a snapshot that does not cover the last commit", async () => {

@@ -12,19 +12,23 @@ describe("a plan of chaos", () => {
     expect(new Set(plans).size).toBe(SEEDS.length);
   });
 
-  test("kills every process, in turn, and pauses one; over all seeds either may be first, and either paused", () => {
+  test("kills every process, in turn, but once whoever holds the relay; over all seeds either may be first, and either paused", () => {
     const firstKilled = new Set<number>();
-    const paused = new Set<number>();
+    const paused = new Set<number | "relay">();
+    const relayAt = new Set<number>();
     for (const seed of SEEDS) {
       const { steps } = planChaos({ ...OPTIONS, seed });
       const killed = steps.filter(({ kind }) => kind === "kill").map(({ target }) => target);
       const [pause, ...more] = steps.filter(({ kind }) => kind === "pause");
       expect(more).toEqual([]);
-      expect(killed).toEqual([0, 1, 2, 3].map((i) => (killed[0]! + i) % 2));
-      firstKilled.add(killed[0]!);
+      const at = killed.indexOf("relay");
+      relayAt.add(at);
+      const first = at === 0 ? (Number(killed[1]) + 1) % 2 : Number(killed[0]);
+      expect(killed).toEqual([0, 1, 2, 3].map((i) => (i === at ? "relay" : (first + i) % 2)));
+      firstKilled.add(first);
       paused.add(pause!.target);
     }
-    expect([firstKilled, paused]).toEqual([new Set([0, 1]), new Set([0, 1])]);
+    expect([firstKilled, paused, relayAt]).toEqual([new Set([0, 1]), new Set([0, 1]), new Set([0, 1, 2, 3])]);
   });
 
   test("pauses for longer than the session lasts, so that the paused owner wakes up as a zombie", () => {

@@ -205,7 +205,7 @@ export const outboxRules: TableRules = {
 export const relayedRules: TopicRules = {
   kind: "topic",
   name: RELAYED_ORDERS,
-  figure: "relayed",
+  figure: "published",
   sourced: false,
   effectOf: ({ headers, key, value }) => {
     const id = headers["event_id"];

@@ -34,6 +34,13 @@ export function createTradingRules(options: { relayed?: boolean } = {}): AppRule
           "sums",
         );
       }
+      if (relayed && figure("outbox") !== figure("published")) {
+        findings.add(
+          "mismatch",
+          `The outbox has ${figure("outbox")} rows, but ${figure("published")} are published.`,
+          "sums",
+        );
+      }
       const shown = {
         signals,
         distinct: figure("distinct"),
@@ -43,7 +50,7 @@ export function createTradingRules(options: { relayed?: boolean } = {}): AppRule
         decisions: figure("decisions"),
         orders: figure("orders"),
         outbox: figure("outbox"),
-        ...(relayed ? { relayed: figure("relayed") } : {}),
+        ...(relayed ? { published: figure("published") } : {}),
         windowsClosed: figure("windowsClosed"),
       };
       if (manifest !== undefined) checkManifest(manifest, { ...shown, bad: badSignals }, findings);

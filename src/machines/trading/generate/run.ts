@@ -9,7 +9,7 @@
  * Kafka comes in through `send`, time through a clock: this file opens nothing.
  */
 import type { Clock } from "../../../clock.ts";
-import { DECISIONS_TOPIC } from "../topics.ts";
+import { DECISIONS_TOPIC, ORDERS_TOPIC } from "../topics.ts";
 import { createTally, type Manifest } from "./manifest.ts";
 import { defaultStartMs, type GeneratorOptions, generatorOptions, recordCount } from "./options.ts";
 import { type PlannedRecord, plan } from "./plan.ts";
@@ -52,7 +52,7 @@ export interface Load {
    * @throws whatever `send` rejects with; the batch under way may then be there or not
    */
   run(ports: LoadPorts): Promise<Manifest>;
-  /** When the signal that caused this decision was due to be sent, wall ms; null for other topics, and for a backlog. */
+  /** When the signal that caused this decision or order was due to be sent, wall ms; null for other topics, and for a backlog. */
   scheduledMs(output: { readonly topic: string; readonly timestampMs: number }): number | null;
 }
 
@@ -71,7 +71,7 @@ export function createLoad(given: Partial<GeneratorOptions>, clock: Clock): Load
       return send({ ...wanted, startMs: begin.startMs }, { wallMs, clock, ports });
     },
     scheduledMs({ topic, timestampMs }) {
-      if (begin === null || isBacklog || topic !== DECISIONS_TOPIC) return null;
+      if (begin === null || isBacklog || ![DECISIONS_TOPIC, ORDERS_TOPIC].includes(topic)) return null;
       return begin.wallMs + (timestampMs - begin.startMs) / wanted.speed;
     },
   };

@@ -10,5 +10,5 @@ export const tools: AppTools = {
     throw new Error("the hostile app has no load; its tests send what they mean");
   },
   auditRules: () => hostileRules,
-  demo: { latencyTopic: SUMS_TOPIC, latencyName: "sum", rows: () => [], faults: () => [] },
+  demo: { latencies: [{ topic: SUMS_TOPIC, name: "sum", figure: "sums" }], rows: () => [], faults: () => [] },
 };

@@ -10,8 +10,7 @@ export const tools: AppTools = {
   load: createLoad,
   auditRules: () => visitsRules,
   demo: {
-    latencyTopic: ENDED_TOPIC,
-    latencyName: "visit",
+    latencies: [{ topic: ENDED_TOPIC, name: "visit", figure: "visits" }],
     rows: ({ figures }) => Object.entries(figures).map(([name, figure]) => [name, String(figure)] as const),
     faults: () => [],
   },

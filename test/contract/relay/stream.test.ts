@@ -1,0 +1,238 @@
+/**
+ * The stream of Postgres' log against a real server: the five traps of a client for it, and what it promises.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+
+import { startStack } from "../../../src/stack/index.ts";
+import { formatLsn, parseLsn } from "../../../src/storage/lsn.ts";
+import {
+  openReplicationStream,
+  type ReplicationStream,
+  type StreamEvent,
+} from "../../../src/storage/replication-stream.ts";
+import { RelayBed } from "../../support/relay-bed.ts";
+import { TcpProxy } from "../../support/tcp-proxy.ts";
+import { until } from "../../support/until.ts";
+
+const FOREVER = new AbortController().signal;
+/** Several status messages and keep-alives are exchanged in this time, whatever the machine does. */
+const TIMEOUT_MS = 1_000;
+
+let bed: RelayBed;
+let streams: ReplicationStream[] = [];
+
+beforeAll(async () => {
+  bed = await RelayBed.open();
+});
+afterAll(async () => {
+  await bed?.close();
+});
+beforeEach(() => async () => {
+  await Promise.all(streams.map((stream) => stream.close()));
+  streams = [];
+});
+
+async function open(options: { startLsn?: bigint; url?: string; timeoutMs?: number } = {}): Promise<ReplicationStream> {
+  const slot = (await bed.slot())!;
+  const stream = await until(
+    () =>
+      openReplicationStream({
+        url: bed.database.url,
+        applicationName: "contract-stream",
+        slot: slot.slot_name,
+        publication: "lockstep_relay_trial",
+        startLsn: parseLsn(slot.confirmed),
+        timeoutMs: TIMEOUT_MS,
+        ...options,
+      }),
+    { what: "the slot to be free" },
+  );
+  streams.push(stream);
+  return stream;
+}
+
+/** Numbers of rows, as they come, until `count` of them are there. */
+async function takeRows(
+  stream: ReplicationStream,
+  count: number,
+): Promise<{ numbers: number[]; events: StreamEvent[] }> {
+  const events: StreamEvent[] = [];
+  const rows = () => events.filter((event) => event.kind === "insert");
+  const whole = () => events.findLast((event) => event.kind !== "reached")?.kind === "commit";
+  const endMs = performance.now() + 30_000;
+  while (rows().length < count || !whole()) {
+    if (performance.now() > endMs) throw new Error(`only ${rows().length} of ${count} rows came`);
+    events.push(...(await stream.take(100, FOREVER)));
+  }
+  const numbers = rows().map((event) => (JSON.parse(String(event.values.get("payload"))) as { n: number }).n);
+  return { numbers, events };
+}
+
+function endOf(events: readonly StreamEvent[]): bigint {
+  const last = events.findLast((event) => event.kind === "commit");
+  return last!.endLsn;
+}
+
+test("trap 1, RS1: what was received and not acknowledged comes again, however long the stream was idle", async () => {
+  const before = (await bed.slot())!.confirmed;
+  await bed.insert([1, 2]);
+  const first = await open();
+  expect((await takeRows(first, 2)).numbers).toEqual([1, 2]);
+  // Through many status messages, one of which would confirm what was received.
+  const endMs = performance.now() + TIMEOUT_MS * 3;
+  while (performance.now() < endMs) await first.take(100, FOREVER);
+  await first.close();
+  expect((await bed.slot())!.confirmed).toBe(before);
+  const second = await open();
+  const again = await takeRows(second, 2);
+  expect(again.numbers).toEqual([1, 2]);
+  second.acknowledge(endOf(again.events));
+  await until(async () => parseLsn((await bed.slot())!.confirmed) === endOf(again.events), {
+    what: "the slot to be told",
+  });
+});
+
+test("trap 2, RS3: after a cut a new stream brings every row that was not acknowledged", async () => {
+  const { hostname, port } = new URL(bed.database.url);
+  const proxy = await TcpProxy.open({ host: hostname, port: Number(port) });
+  try {
+    const url = new URL(bed.database.url);
+    url.port = String(proxy.port);
+    const first = await open({ url: url.href });
+    for (const n of [10, 11, 12, 13]) await bed.insert([n]);
+    const { events } = await takeRows(first, 4);
+    const acknowledged = events.find((event) => event.kind === "commit")!;
+    first.acknowledge((acknowledged as { endLsn: bigint }).endLsn);
+    await until(async () => (await bed.slot())!.confirmed === formatLsn((acknowledged as { endLsn: bigint }).endLsn), {
+      what: "the slot to be told",
+    });
+    proxy.cut();
+    await expect(async () => {
+      for (;;) await first.take(50, FOREVER);
+    }).rejects.toMatchObject({ code: "STORE_UNAVAILABLE" });
+    const second = await open();
+    const again = await takeRows(second, 3);
+    expect(again.numbers).toEqual([11, 12, 13]);
+    second.acknowledge(endOf(again.events));
+    await sleep(100); // on the same socket, before its end
+  } finally {
+    await proxy.close();
+  }
+});
+
+test("RS4: a line that has died without a word is noticed", async () => {
+  const { hostname, port } = new URL(bed.database.url);
+  const proxy = await TcpProxy.open({ host: hostname, port: Number(port) });
+  try {
+    const url = new URL(bed.database.url);
+    url.port = String(proxy.port);
+    const stream = await open({ url: url.href });
+    await stream.take(500, FOREVER);
+    proxy.toxics.dropReplies = true;
+    await expect(async () => {
+      for (;;) await stream.take(100, FOREVER);
+    }).rejects.toMatchObject({ code: "STORE_UNAVAILABLE" });
+  } finally {
+    await proxy.close();
+  }
+});
+
+test("trap 4, RS2: within one huge database transaction memory is bounded, and reading goes on where it paused", async () => {
+  const stream = await open({ timeoutMs: 5_000 });
+  const rows = 40_000; // some 16 MB in the log
+  await bed.query(
+    `INSERT INTO app.outbox SELECT gen_random_uuid(), 'order', gen_random_uuid(), 'Placed', jsonb_build_object('n', n, 'pad', repeat('x', 250)), now()
+     FROM generate_series(1, $1::int) n`,
+    [rows],
+  );
+  await until(() => stream.queuedBytes > 8 * 1_048_576, { what: "the queue to fill" });
+  await sleep(2_000); // nobody reads: the server would have sent all of it by now
+  expect(stream.queuedBytes).toBeLessThan(9.5 * 1_048_576);
+  const { numbers, events } = await takeRows(stream, rows);
+  expect(numbers).toEqual(Array.from({ length: rows }, (_, i) => i + 1));
+  stream.acknowledge(endOf(events));
+  await until(async () => parseLsn((await bed.slot())!.confirmed) >= endOf(events), { what: "the slot to be told" });
+});
+
+describe("trap 5, RI7: values are what Postgres prints", () => {
+  test.each([
+    ["a decimal", '{"qty": 1.20000000, "price": 64210.50}'],
+    ["a number beyond a double", '{"n": 12345678901234567890.12345678901234567890}'],
+    ["text of any kind", '{"text": "caf\\u00e9 \\ud83d\\ude00 \\" \\\\ "}'],
+    ["a toasted one", JSON.stringify({ pad: "x".repeat(600_000), n: 1 })],
+    [
+      "one that does not compress",
+      JSON.stringify({ pad: Array.from({ length: 20_000 }, (_, i) => ((i * 2654435761) >>> 0).toString(36)).join("") }),
+    ],
+  ])("%s", async (_, payload) => {
+    const stream = await open({ timeoutMs: 5_000 });
+    const [row] = await bed.query<{ id: string; payload: string; at: string }>(
+      `INSERT INTO app.outbox VALUES (gen_random_uuid(), 'order', gen_random_uuid(), 'Placed', $1::jsonb, '2026-11-21 03:22:06.034266+03')
+       RETURNING event_id::text AS id, payload::text, occurred_at::text AS at`,
+      [payload],
+    );
+    const { events } = await takeRows(stream, 1);
+    const values = events.find((event) => event.kind === "insert")!.values;
+    expect(String(values.get("payload"))).toBe(row!.payload);
+    expect(String(values.get("event_id"))).toBe(row!.id);
+    expect(String(values.get("occurred_at"))).toBe("2026-11-21 00:22:06.034266+00");
+    stream.acknowledge(endOf(events));
+    await until(async () => parseLsn((await bed.slot())!.confirmed) >= endOf(events), { what: "the slot to be told" });
+  });
+});
+
+test("UPDATE, DELETE and TRUNCATE bring nothing, and a row deleted in its own transaction comes all the same", async () => {
+  const stream = await open();
+  await bed.insert([20]);
+  await bed.query(`UPDATE app.outbox SET payload = '{"n": 999}'`);
+  await bed.query("DELETE FROM app.outbox");
+  await bed.query("TRUNCATE app.outbox");
+  await bed.query(
+    `BEGIN; INSERT INTO app.outbox VALUES (gen_random_uuid(), 'order', gen_random_uuid(), 'Placed', '{"n": 21}', now()); DELETE FROM app.outbox; COMMIT`,
+  );
+  await bed.insert([22]);
+  const { numbers, events } = await takeRows(stream, 3);
+  expect(numbers).toEqual([20, 21, 22]);
+  stream.acknowledge(endOf(events));
+  await sleep(100);
+});
+
+test("a slot that is not there is lost, not unavailable", async () => {
+  await expect(
+    openReplicationStream({
+      url: bed.database.url,
+      applicationName: "x",
+      slot: "nobody",
+      publication: "p",
+      startLsn: 0n,
+    }),
+  ).rejects.toMatchObject({ code: "RELAY_SLOT_LOST" });
+});
+
+test("trap 3: a shutdown in order is not held up by a relay that is at rest, and no row is lost by it", async () => {
+  const stack = await startStack({ kafka: false });
+  const own = await RelayBed.open({ postgresUrl: stack.postgres!.url });
+  try {
+    const relay = own.start({ env: { LOCKSTEP_RELAY_POSITION_MS: "3600000" } });
+    await relay.said("relay-running");
+    await own.insert([1, 2, 3]);
+    await own.untilPublished(3);
+    // Log of others, which the relay was not told to confirm for an hour.
+    await own.query("CREATE TABLE noise AS SELECT generate_series(1, 1000) AS n");
+    const begunMs = performance.now();
+    await stack.postgres!.stop();
+    // The server's own patience is 20 s here, after which it is crashed; a stuck shutdown would take that long.
+    expect(performance.now() - begunMs).toBeLessThan(15_000);
+    await stack.postgres!.start();
+    await until(() => own.insert([4]), { what: "Postgres to serve again" });
+    expect(faultsOfNumbers(await own.untilPublished(4))).toEqual([1, 2, 3, 4]);
+  } finally {
+    await own.close();
+    await stack.stop();
+  }
+});
+
+function faultsOfNumbers(records: readonly { value: Buffer | null }[]): number[] {
+  return records.map(({ value }) => (JSON.parse(String(value)) as { n: number }).n).sort((a, b) => a - b);
+}
