@@ -4,19 +4,7 @@
  */
 import { hostname } from "node:os";
 import { LockstepError } from "./errors.ts";
-
-interface Setting {
-  readonly env: string;
-  readonly kind: "text" | "integer" | "list" | "flag";
-  readonly fallback: string | null;
-  readonly min?: number;
-  readonly max?: number;
-  /** Unit and reason, shown by `lockstep run --help`. */
-  readonly about: string;
-  readonly secret?: boolean;
-  /** A name that others gave it: read where ours is not set. */
-  readonly alias?: string;
-}
+import { parseSetting, type Setting } from "./setting.ts";
 
 export const SETTINGS = {
   app: {
@@ -213,6 +201,14 @@ export const SETTINGS = {
     max: 31_536_000_000,
     about: "ms that published rows of the outbox table are kept after they occurred; 0 = for ever",
   },
+  refusedRunMax: {
+    env: "LOCKSTEP_QUARANTINE_RUN_MAX",
+    kind: "integer",
+    fallback: "1000",
+    min: 0,
+    max: 1_000_000_000,
+    about: "records of one input in a row that may be set aside; one more halts the shard; 0 = any number",
+  },
   stepMsMax: {
     env: "LOCKSTEP_STEP_MS_MAX",
     kind: "integer",
@@ -316,7 +312,7 @@ export function loadConfig(env: NodeJS.ProcessEnv, needs: readonly Need[] = ["br
       values[name] = setting.kind === "list" ? [] : "";
       continue;
     }
-    values[name] = parse({ ...setting, env: given ? alias : setting.env }, text, faults);
+    values[name] = parseSetting({ ...setting, env: given ? alias : setting.env }, text, faults);
   }
   const config = values as unknown as Config;
   const known = new Set(Object.values(SETTINGS).map((setting) => setting.env as string));
@@ -356,32 +352,6 @@ const OTHER_VARIABLES = [
   "LOCKSTEP_TEST_POSTGRES",
   "LOCKSTEP_TEST_KAFKA_LIBS",
 ];
-
-function parse(setting: Setting, text: string, faults: string[]): unknown {
-  switch (setting.kind) {
-    case "text":
-      return text;
-    case "list":
-      return Object.freeze(
-        text
-          .split(",")
-          .map((part) => part.trim())
-          .filter((part) => part !== ""),
-      );
-    case "flag":
-      if (["true", "1", "yes", "on"].includes(text)) return true;
-      if (["false", "0", "no", "off"].includes(text)) return false;
-      faults.push(`${setting.env} is "${text}": true or false`);
-      return false;
-    case "integer": {
-      const value = Number(text);
-      const { min = 0, max = Number.MAX_SAFE_INTEGER } = setting;
-      if (!Number.isSafeInteger(value) || value < min || value > max)
-        faults.push(`${setting.env} is "${text}": a whole number from ${min} to ${max} is wanted (${setting.about})`);
-      return value;
-    }
-  }
-}
 
 /** For logs: secrets masked. */
 export function maskedConfig(config: Config): Record<string, unknown> {

@@ -106,6 +106,11 @@ export class ShardModel {
     return this.#state.counters;
   }
 
+  /** How many records of one input, or timers, could not be taken in a row, up to now. Part of the state: a replay gives the same. */
+  get refusedRun(): number {
+    return this.#state.refusedRun;
+  }
+
   /** Bytes that the open batch publishes so far, as Kafka counts them at most. */
   get outputBytes(): number {
     return this.#open().bytes;
@@ -138,6 +143,7 @@ export class ShardModel {
     const unit = openUnit(batch, originOf(record), judged.timeMs);
     const given = verdict ?? judged.rejection;
     const cause = given ?? this.#attempt(unit, () => this.#process(judged, unit, timerVerdicts));
+    this.#state.noteOutcome(record.topic, { refused: cause !== null });
     if (!cause) return;
     const { topic, offset } = record;
     const ofSettings = !given && dependsOnSettings(cause);
@@ -267,6 +273,7 @@ export class ShardModel {
     assert(kind, `the timer "${timerId}" is of the actor type "${actorType}", which the app does not have`);
     assert(kind.actors.get(key), `the timer "${timerId}" outlived its actor "${actorType}" "${key}"`);
     const cause = verdict ?? this.#attempt(unit, () => this.#deliver([{ kind, key, event }], unit));
+    this.#state.noteOutcome("", { refused: cause !== null });
     if (!cause) return;
     const ofSettings = !verdict && dependsOnSettings(cause);
     if (ofSettings) this.#open().verdicts.push({ kind: "timer", actorType, key, timerId, dueMs, ...cause });

@@ -39,6 +39,8 @@ export class ShardState {
   readonly #counters = new UndoMap<string, number>(this.undo);
   /** Latest record seen of each source, per input: `<topic>\0<source>`. */
   readonly #sources = new UndoMap<string, { readonly seq: number; readonly ordinal: number }>(this.undo);
+  /** Per input, "" for timers: how many could not be taken since the last that could. Only those above 0. */
+  readonly #refusedRuns = new UndoMap<string, number>(this.undo);
   #streamTimeMs = 0;
 
   constructor(options: ShardStateOptions) {
@@ -68,6 +70,18 @@ export class ShardState {
 
   count(name: string): void {
     this.#counters.set(name, (this.#counters.get(name) ?? 0) + 1);
+  }
+
+  /** The longest run of refused records of one input, or of timers, that lasts. */
+  get refusedRun(): number {
+    if (this.#refusedRuns.size === 0) return 0;
+    return Math.max(...this.#refusedRuns.entries().map(([, length]) => length));
+  }
+
+  /** @param topic "" for a timer */
+  noteOutcome(topic: string, { refused }: { refused: boolean }): void {
+    if (refused) this.#refusedRuns.set(topic, (this.#refusedRuns.get(topic) ?? 0) + 1);
+    else if (this.#refusedRuns.size > 0) this.#refusedRuns.delete(topic);
   }
 
   /** Stream time never falls: an earlier time changes nothing. */
@@ -105,6 +119,7 @@ export class ShardState {
         persist: host.persist,
       })),
       timers: this.timers.entries(),
+      refusedRuns: this.#refusedRuns.entries(),
       sources: this.#sources.entries().map(([id, { seq, ordinal }]) => {
         const [topic, key] = id.split("\0") as [string, string];
         return { topic, key, seq, ordinal };
@@ -122,12 +137,16 @@ export class ShardState {
         { details: { shard, fromVersion, version: app.version } },
       );
     }
-    const { actors, timers, sources, counters, streamTimeMs } = decodeSnapshot(pieces, { app: app.name, shard });
+    const { actors, timers, sources, counters, refusedRuns, streamTimeMs } = decodeSnapshot(pieces, {
+      app: app.name,
+      shard,
+    });
     const state = new ShardState(options);
     for (const { type, key, persisted } of actors) state.#revive({ type, key, persisted, fromVersion });
     for (const timer of timers) state.timers.schedule(timer);
     for (const { topic, key, seq, ordinal } of sources) state.#sources.set(`${topic}\0${key}`, { seq, ordinal });
     for (const [name, value] of Object.entries(counters)) state.#counters.set(name, value);
+    for (const [topic, length] of refusedRuns) state.#refusedRuns.set(topic, length);
     state.#streamTimeMs = streamTimeMs;
     state.undo.forget();
     return state;

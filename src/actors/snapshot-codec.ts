@@ -1,7 +1,7 @@
 /**
  * A snapshot of a shard as bytes: lines of JSON, cut into pieces anywhere, so that no piece exceeds its size.
  *
- *   {"v":1,"app":"trading","shard":0,"streamTimeMs":...,"counters":{...},"actors":2,"timers":1,"sources":0}
+ *   {"v":1,"app":"trading","shard":0,"streamTimeMs":...,"counters":{...},"actors":2,"timers":1,"sources":0,"refusedRuns":{"<topic>":3}}
  *   ["s","<topic>","<source>",seq,ordinal]
  *   ["a","<actor type>","<key>",{...}]                         XState's persisted snapshot
  *   ["t","<actor type>","<key>","<timer id>",dueMs,{...}]
@@ -50,10 +50,13 @@ export interface CapturedState {
   }>;
   readonly timers: Timer[];
   readonly sources: SeenSource[];
+  /** Per input, how many of its records could not be taken since the last one that could; only those above 0. */
+  readonly refusedRuns: ReadonlyArray<readonly [topic: string, length: number]>;
 }
 
 export interface DecodedSnapshot {
   readonly streamTimeMs: number;
+  readonly refusedRuns: ReadonlyArray<readonly [topic: string, length: number]>;
   readonly counters: Readonly<Record<string, number>>;
   readonly sources: readonly SeenSource[];
   readonly actors: ReadonlyArray<{ readonly type: string; readonly key: string; readonly persisted: unknown }>;
@@ -112,7 +115,8 @@ export function decodeSnapshot(pieces: readonly Buffer[], expected: { app: strin
       `it should hold ${header.actors} actors, ${header.timers} timers and ${header.sources} sources, and holds ${actors.length}, ${timers.length} and ${sources.length}`,
     );
   }
-  return { streamTimeMs: header.streamTimeMs, counters: header.counters, sources, actors, timers };
+  const { streamTimeMs, counters, refusedRuns = {} } = header;
+  return { streamTimeMs, counters, refusedRuns: Object.entries(refusedRuns), sources, actors, timers };
 }
 
 interface Header {
@@ -124,6 +128,8 @@ interface Header {
   readonly actors: number;
   readonly timers: number;
   readonly sources: number;
+  /** Absent when there is none, and in snapshots of before it was kept. */
+  readonly refusedRuns?: Readonly<Record<string, number>>;
 }
 
 function* lines(state: CapturedState, actorCount: number): Iterable<unknown> {
@@ -138,6 +144,9 @@ function* lines(state: CapturedState, actorCount: number): Iterable<unknown> {
     actors: actorCount,
     timers: timers.length,
     sources: sources.length,
+    ...(state.refusedRuns.length === 0
+      ? {}
+      : { refusedRuns: Object.fromEntries([...state.refusedRuns].sort(([a], [b]) => compareText(a, b))) }),
   };
   yield header;
   sources.sort((a, b) => compareText(a.topic, b.topic) || compareText(a.key, b.key));

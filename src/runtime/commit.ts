@@ -11,6 +11,8 @@
  *   I5  Records of a commit are published in the order of the fold, ids unique.
  *   C-refused  A row that Postgres refuses changes nothing: the batch is undone and taken again in halves, and a single guilty
  *              record or timer is set aside by verdict.
+ *   C-run      No commit takes a record, or fires a timer, by which more than `refusedRunMax` in a row are set aside: the shard halts
+ *              before it, and all before it is committed. How long a run is, is part of the state; the limit is no part of anything.
  */
 
 import { extendChecksum } from "../actors/crc32c.ts";
@@ -21,7 +23,7 @@ import type { Ownership, TransactionalWriter } from "../actors/ports.ts";
 import type { OutputRecord, Positions } from "../actors/record.ts";
 import { encodeRedo } from "../actors/redo-codec.ts";
 import type { ShardModel } from "../actors/shard-model.ts";
-import { assert, hasCode, isLockstepError, type LockstepError } from "../errors.ts";
+import { assert, hasCode, isLockstepError, LockstepError } from "../errors.ts";
 import { advance, assertBalanced } from "./books.ts";
 import type { ShardContext } from "./shard-context.ts";
 
@@ -90,8 +92,13 @@ async function commitSome(
   const foldStart = context.clock.monotonicMs();
   model.begin();
   const streamTimeBefore = model.streamTimeMs;
-  const { entries, count } = fold(context, model, items, verdicts);
+  const { entries, count, tooMany } = fold(context, model, items, verdicts);
   const effects = model.finish();
+  if (tooMany) {
+    model.discard();
+    if (count === 0) throw tooManyRefused(context, effects, items[0]);
+    return commitSome(context, standing, items.slice(0, count), careful); // C-run
+  }
   const passed = verdicts.filter((verdict) => effects.origins.some((origin) => sameTarget(verdict, origin)));
   const journal: Journal = { entries, verdicts: [...passed, ...effects.verdicts] };
   standing.pending = true;
@@ -171,19 +178,21 @@ async function commitSome(
 /**
  * Steps the items, until they are done or the output is as much as one commit may publish, and writes down what was taken. A tick
  * is journaled with the stream time that it reached.
+ * @returns how many items may be committed; `tooMany`: the one behind them was folded too, and may not
  */
 function fold(
   context: ShardContext,
   model: ShardModel,
   items: readonly Item[],
   verdicts: readonly Verdict[],
-): { entries: JournalEntry[]; count: number } {
-  const { outputBytesMax, outputRecordsMax } = context.settings;
+): { entries: JournalEntry[]; count: number; tooMany: boolean } {
+  const { outputBytesMax, outputRecordsMax, refusedRunMax = 0 } = context.settings;
   const entries: JournalEntry[] = [];
   let count = 0;
   const timerVerdicts = verdicts.filter((v) => v.kind === "timer");
   let run: { -readonly [K in keyof Run]: Run[K] } | null = null;
   for (const item of items) {
+    if (refusedRunMax > 0 && model.refusedRun > refusedRunMax) break;
     if (count > 0 && (model.outputBytes >= outputBytesMax || model.outputRecords >= outputRecordsMax)) break;
     count += 1;
     if (item.kind === "tick") {
@@ -210,7 +219,21 @@ function fold(
     run.count += 1;
     run.crc = extendChecksum(run.crc, record);
   }
-  return { entries, count };
+  const tooMany = refusedRunMax > 0 && model.refusedRun > refusedRunMax;
+  return { entries, count: tooMany ? count - 1 : count, tooMany };
+}
+
+/** @param item the one that crossed the limit, folded alone */
+function tooManyRefused(context: ShardContext, { notes }: CommitEffects, item: Item | undefined): LockstepError {
+  const { shard, settings } = context;
+  const last = notes.setAside.at(-1);
+  const where = item?.kind === "record" ? `records of ${item.judged.record.topic}` : "timers";
+  const at = item?.kind === "record" ? ` at offset ${item.judged.record.offset}` : "";
+  return new LockstepError(
+    "TOO_MANY_REFUSED",
+    `Shard ${shard}: more than ${settings.refusedRunMax} ${where} in a row cannot be taken, the next one${at} because of ${last?.code}. That is no bad data but a broken deployment, or other content than the app expects. Nothing is passed over; \`lockstep dlq list\` shows those before it.`,
+    { details: { shard, code: last?.code, topic: last?.topic, limit: settings.refusedRunMax } },
+  );
 }
 
 function withSource(effects: CommitEffects, source: { instance: string; shard: number; seq: number }): OutputRecord[] {

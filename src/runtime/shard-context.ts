@@ -29,6 +29,8 @@ export interface ShardSettings {
   /** Output of one commit, at most, beyond which the batch ends early: it must be published well within the transaction's time. */
   readonly outputBytesMax: number;
   readonly outputRecordsMax: number;
+  /** Records of one input in a row, or timers, that may be set aside; one more halts the shard. 0 or absent: any number. */
+  readonly refusedRunMax?: number;
   /** Budget of one step, ms: for the words of a verdict. Who keeps it is watchdog.ts. */
   readonly stepMsMax?: number;
 }

@@ -220,6 +220,7 @@ export class Worker {
         timersPerCommit: TIMERS_PER_COMMIT,
         outputBytesMax: OUTPUT_BYTES_PER_COMMIT,
         outputRecordsMax: OUTPUT_RECORDS_PER_COMMIT,
+        refusedRunMax: config.refusedRunMax,
         stepMsMax: config.stepMsMax,
       },
     };
