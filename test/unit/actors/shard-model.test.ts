@@ -109,11 +109,10 @@ describe("a record that cannot be stepped", () => {
       expect(header(letter!, "__streams.errors.offset")).toBe("2");
       expect(counts).toEqual({ taken: 1, quarantined: 1 });
       expect(model.streamTimeMs).toBe(100);
-      expect(
-        bytesOf(model)
-          .toString()
-          .replace(/"counters":\{[^}]*\}/, ""),
-      ).toBe(before.toString().replace(/"counters":\{[^}]*\}/, ""));
+      // What counts it, and the run that it lengthens, are all that it leaves.
+      const state = bytesOf(model).toString().replace(',"refusedRuns":{"in.a":1}', "");
+      const counters = /"counters":\{[^}]*\}/;
+      expect(state.replace(counters, "")).toBe(before.toString().replace(counters, ""));
     });
   }
 
