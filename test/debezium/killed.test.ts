@@ -1,19 +1,14 @@
 /**
  * Debezium's worker killed by SIGKILL, or cut off from Postgres: for readers of committed records nothing is lost, doubled or out of order.
+ *
+ * Rows are inserted here. Those that come by COPY can be lost by a kill, by a defect of Debezium: stopped.test.ts.
  */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
 import { ORDERS_TOPIC } from "../../src/machines/trading/topics.ts";
 import { committedRecords } from "../support/console-consumer.ts";
 import { CONNECTOR, type DebeziumBed, ORDERS_PARTITIONS, openBed, SLOT } from "../support/debezium/bed.ts";
-import {
-  copyRows,
-  expectedRecords,
-  insertRows,
-  type OutboxRow,
-  plainRows,
-  someKeys,
-} from "../support/debezium/outbox-rows.ts";
+import { expectedRecords, insertRows, type OutboxRow, plainRows, someKeys } from "../support/debezium/outbox-rows.ts";
 import { judge } from "../support/debezium/verdict.ts";
 import { noteFigures } from "../support/figures.ts";
 import { until } from "../support/until.ts";
@@ -92,18 +87,6 @@ describe("killed, nothing is lost and nothing doubled:", () => {
     await killAt(10_000);
     await bed.worker.start();
     await settle("one transaction, killed twice", { beganMs, kills: 2 });
-  });
-
-  test("20,000 rows written by COPY, twice in the middle (README.md: mostly, not always)", async () => {
-    const beganMs = performance.now();
-    const rows = plainRows(20_000, someKeys(40));
-    await copyRows(bed.pool, rows);
-    order.push(...rows.map(({ eventId }) => eventId));
-    await killAt(3_000);
-    await bed.worker.start();
-    await killAt(10_000);
-    await bed.worker.start();
-    await settle("COPY, killed twice", { beganMs, kills: 2 });
   });
 
   test("its connection to Postgres cut", async () => {
