@@ -5,6 +5,7 @@ import { expect, test } from "vitest";
 
 import { createKafkaClient } from "../../src/kafka/client.ts";
 import { readTopic } from "../../src/kafka/read-topic.ts";
+import { lockstep } from "../support/command.ts";
 import { withDeployment } from "../support/harness.ts";
 import { until } from "../support/until.ts";
 
@@ -41,5 +42,67 @@ test("every row of the outbox is published once, byte for byte, and the process 
     published.sort((a, b) => (a.id < b.id ? -1 : 1));
     expect(published).toEqual(rows.map(({ id, key, payload, ms, at }) => ({ id, key, payload, ms, at })));
     await deployment.stopAll();
+  });
+});
+
+test("relay status tells who works and how far it is; after the slot was dropped it says what to do, and resync does it", async () => {
+  await withDeployment({ app: "trading", env: { LOCKSTEP_RELAY: "on" } }, async (deployment) => {
+    const { env } = deployment;
+    const status = async () => {
+      const { code, stdout } = await lockstep(["relay", "status", "--json"], env);
+      return { code, shown: JSON.parse(stdout) as Record<string, unknown> };
+    };
+    const insert = (count: number) =>
+      deployment.query(
+        `INSERT INTO app.outbox (event_id, aggregate_type, aggregate_id, type, payload, occurred_at)
+         SELECT gen_random_uuid(), 'order', gen_random_uuid(), 'OrderPlaced', '{}', now() FROM generate_series(1, ${count})`,
+      );
+    const publishedIs = async (count: number) => {
+      const client = createKafkaClient({ brokers: deployment.stack.brokers, clientId: "test" });
+      const ids = new Set<string>();
+      let records = 0;
+      for await (const { headers } of readTopic({ client, topic: "trading.orders" })) {
+        records += 1;
+        ids.add(String(headers.find(([name]) => name === "event_id")?.[1]));
+      }
+      return records === count && ids.size === count;
+    };
+    deployment.start("alone", { command: ["relay", "run"] });
+    await deployment.untilEvent("relay-running");
+    await insert(3);
+    await until(() => publishedIs(3), { what: "3 records" });
+    const first = await status();
+    expect(first).toMatchObject({ code: 0, shown: { app: "trading", fault: null, slot: { walStatus: "reserved" } } });
+    expect((first.shown["holder"] as { name: string }).name).toMatch(/-relay$/);
+    expect((first.shown["slot"] as { activePid: number }).activePid).toBeGreaterThan(0);
+    const table = await lockstep(["relay", "status"], env);
+    expect(table).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/position.*max_slot_wal_keep_size.*no limit/s),
+    });
+
+    await deployment.stop("alone");
+    await until(
+      async () => (await deployment.query("SELECT pg_drop_replication_slot(slot) FROM lockstep.relay")).length === 1,
+      { what: "the slot to be dropped" },
+    );
+    await insert(2);
+    expect(await status()).toMatchObject({
+      code: 1,
+      shown: { holder: null, slot: null, fault: { code: "RELAY_SLOT_LOST" } },
+    });
+    const halted = deployment.start("again", { command: ["relay", "run"] });
+    await deployment.untilEvent("relay-halted", { process: "again" });
+    expect(halted.ended).toBe(false);
+    const dry = await lockstep(["relay", "resync", "--json"], env);
+    expect([dry.code, JSON.parse(dry.stdout)]).toMatchObject([0, { rows: 5, onTopic: 3, missing: 2, done: false }]);
+    expect(await publishedIs(3)).toBe(true);
+    const done = await lockstep(["relay", "resync", "--yes"], env);
+    expect(done).toMatchObject({ code: 0, stdout: expect.stringContaining("2 rows are not there") });
+    await deployment.untilEvent("relay-running", { process: "again" });
+    await insert(1);
+    await until(() => publishedIs(6), { what: "6 records" });
+    expect(await status()).toMatchObject({ code: 0, shown: { fault: null } });
+    await deployment.stop("again");
   });
 });

@@ -16,6 +16,7 @@ import { readTopic } from "../../src/kafka/read-topic.ts";
 import { applyTopics } from "../../src/kafka/topics.ts";
 import type { Log } from "../../src/log.ts";
 import app from "../../src/machines/trading/app.ts";
+import type { RelaySettings } from "../../src/relay/context.ts";
 import { hostRelay, openRelayPorts } from "../../src/relay/open.ts";
 import { parsePosition, type StoredPosition } from "../../src/relay/position.ts";
 import type { RelayReport } from "../../src/relay/status.ts";
@@ -116,7 +117,12 @@ export class RelayBed {
 
   /** A relay in this process; looks again soon after a halt. */
   start(
-    options: { env?: Record<string, string>; url?: string; hook?: (point: string) => void | Promise<void> } = {},
+    options: {
+      env?: Record<string, string>;
+      url?: string;
+      settings?: Partial<RelaySettings>;
+      hook?: (point: string) => void | Promise<void>;
+    } = {},
   ): RunningRelay {
     const stop = new AbortController();
     const lines: Line[] = [];
@@ -128,7 +134,7 @@ export class RelayBed {
         groupId: this.groupId,
         log: collect(lines),
         onReport: (report) => reports.push(report),
-        settings: { haltMs: 300, lockPollMs: 50, measureMs: 100 },
+        settings: { haltMs: 300, lockPollMs: 50, measureMs: 100, ...options.settings },
         ...(options.hook ? { hook: options.hook } : {}),
       },
       stop.signal,

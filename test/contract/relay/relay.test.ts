@@ -142,6 +142,16 @@ describe("position", () => {
     expect(report).toMatchObject({ state: "running", pending: 0, oldestAgeMs: 0, lag: { walStatus: "reserved" } });
   });
 
+  test("it is written again though nothing moves: Kafka forgets offsets of a group without members", async () => {
+    const it = await open();
+    const relay = it.start({ env: { LOCKSTEP_RELAY_POSITION_MS: "3600000" }, settings: { refreshMs: 300 } });
+    await relay.said("relay-running");
+    const committed = () => relay.reports.reduce((sum, { counts }) => sum + counts.committed, 0);
+    await until(() => committed() >= 4, { what: "the position to be written three times more" });
+    expect((await it.position())!.position.underWay).toBeNull();
+    expect(await it.records()).toEqual([]);
+  });
+
   test("RI5: it is read after the fence: what a predecessor still commits until then counts", async () => {
     const it = await open();
     const first = it.start();
