@@ -59,9 +59,13 @@ export async function openLockSession(options: RelayLockOptions): Promise<LockSe
     await client.end().catch(() => undefined); // it had ended already
     clearTimeout(grace);
   };
+  // One after the other: the relay, its measuring and the heartbeat share the session.
+  let under = Promise.resolve<unknown>(null);
   const query = async <R extends pg.QueryResultRow>(text: string, values: readonly unknown[] = []): Promise<R[]> => {
+    const answer = under.then(() => client.query<R>(text, [...values]));
+    under = answer.catch(() => null); // its own caller hears of it
     try {
-      return (await client.query<R>(text, [...values])).rows;
+      return (await answer).rows;
     } catch (error) {
       throw storeError(error);
     }
@@ -75,7 +79,7 @@ export async function openLockSession(options: RelayLockOptions): Promise<LockSe
     throw storeError(error);
   }
   heartbeat = setInterval(() => {
-    client.query("SELECT").catch((error: unknown) => {
+    query("SELECT").catch((error: unknown) => {
       end(error);
       void close();
     });
