@@ -97,11 +97,12 @@ export async function readStatus(of: { config: Config; loaded: LoadedApp; groupI
   const pool = createPool(config.databaseUrl, { max: 1, applicationName: "lockstep-relay-status", log });
   const ports = openRelayPorts({ app, config, groupId, log, hook: () => {} });
   try {
-    const inspection = await inspectRelay(
-      async (text, values) => (await query(pool, text, values)).rows as never,
-      app.name,
-    );
+    // A relay that works moves on between two looks, so in this order: confirmed, then K, then the end of the log; each is at most the next.
+    const inspect = () =>
+      inspectRelay(async (text, values) => (await query(pool, text, values)).rows as never, app.name);
+    const before = await inspect();
     const committed = await ports.committed();
+    const inspection = { ...before, server: (await inspect()).server };
     const { rows: holders } = await query<{ pid: number; name: string }>(pool, LOCK_HOLDER_SQL, [app.name]);
     let fault: RelayShown["fault"] = null;
     try {

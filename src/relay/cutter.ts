@@ -28,7 +28,7 @@ export interface Cut {
 
 export interface CutterOptions {
   readonly position: RelayPosition;
-  /** `schema.table`: rows of other tables that somebody added to the publication are passed over. */
+  /** `schema.table`. A row of any other halts: the publication is ours alone, so it may be a row of ours under another name (a partition, a child). */
   readonly table: string;
   readonly recordsMax: number;
   readonly bytesMax: number;
@@ -36,7 +36,7 @@ export interface CutterOptions {
 }
 
 export interface Cutter {
-  /** @throws {LockstepError} RELAY_POSITION_CONTRADICTS the log is not the one that the position was made from */
+  /** @throws {LockstepError} RELAY_POSITION_CONTRADICTS the log is not the one that the position was made from; RELAY_SET_UP_CHANGED */
   add(event: StreamEvent): void;
   /** A cut is due: its limits are reached. */
   readonly full: boolean;
@@ -54,7 +54,7 @@ export interface Cutter {
 interface Open {
   readonly commitLsn: bigint;
   readonly committedMs: number;
-  /** Rows seen, passed over ones included. */
+  /** Rows seen, those that were published already included. */
   rows: number;
   /** The first so many are published already; all of them when it was published whole. */
   readonly skip: number;
@@ -97,8 +97,15 @@ export function createCutter(options: CutterOptions): Cutter {
       resume = null;
     }
     if (transaction.rows > transaction.skip) committedMs.push(transaction.committedMs);
+    passes(endLsn);
     if (endLsn > whole) whole = endLsn;
     open = null;
+  }
+
+  /** E must not pass what is under way: the log would then say that it is published whole. */
+  function passes(endLsn: bigint): void {
+    if (resume !== null && endLsn > resume.commitLsn)
+      throw contradiction(resume, `the log went on to ${formatLsn(endLsn)} without it`);
   }
 
   function current(): RelayPosition {
@@ -119,14 +126,17 @@ export function createCutter(options: CutterOptions): Cutter {
           return;
         case "insert":
           assert(open !== null, "a row came outside a database transaction");
-          if (event.table === table) insert(open, event.values, event.bytes);
+          if (event.table !== table) throw foreign(event.table, table);
+          insert(open, event.values, event.bytes);
           return;
         case "commit":
           assert(open?.commitLsn === event.commitLsn, "a database transaction was committed that had not begun");
           commit(open, event.endLsn);
           return;
         case "reached":
-          if (open === null && event.endLsn > whole) whole = event.endLsn;
+          if (open !== null) return;
+          passes(event.endLsn);
+          if (event.endLsn > whole) whole = event.endLsn;
       }
     },
     get full() {
@@ -154,6 +164,13 @@ export function createCutter(options: CutterOptions): Cutter {
       return cut;
     },
   };
+}
+
+function foreign(found: string, table: string): LockstepError {
+  return new LockstepError(
+    "RELAY_SET_UP_CHANGED",
+    `The publication sends rows of ${found}, and the relay's table is ${table}: a table that was added, or a partition or child under its own name. \`lockstep relay resync\` makes the publication anew, publishes what the topic lacks and goes on from there.`,
+  );
 }
 
 function contradiction(resume: NonNullable<RelayPosition["underWay"]>, what: string): LockstepError {

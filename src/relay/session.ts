@@ -1,6 +1,7 @@
 /**
  * One session of the holder: from the fence to the first failure (docs/relay.md, "Start", 2 to 7).
  *
+ *   0. lock      asked whether it is still ours
  *   1. fence     InitProducerId, again while Kafka completes what a predecessor had open
  *   2. read      position, server, slot; decide
  *   3. position  written again, leftovers aborted; on the very first start noted in Postgres
@@ -51,6 +52,7 @@ interface Session {
  */
 export async function runSession(context: RelayContext, lock: LockSession, signal: AbortSignal): Promise<void> {
   const { ports, hook } = context;
+  await lock.query("SELECT"); // who has lost it meanwhile would only fence the one who has it
   const writer = await fence(context, signal);
   if (writer === null) return;
   try {

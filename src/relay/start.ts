@@ -52,6 +52,13 @@ export function decideStart(found: Found): Start {
       "RELAY_RESYNC_NEEDED",
       `The position is of slot ${stored.log.slot}, the relay's is ${row.slot}: a resync did not end. ${RESYNC}`,
     );
+  const underWay = stored?.position.underWay;
+  if (stored !== null && underWay && underWay.commitLsn < stored.position.lsn) {
+    throw halt(
+      "RELAY_POSITION_CONTRADICTS",
+      `The position ${formatLsn(stored.position.lsn)} lies beyond the database transaction ${formatLsn(underWay.commitLsn)}, which it says is under way. ${RESYNC}`,
+    );
+  }
   const reach = stored && maxOf(stored.position.lsn, stored.position.underWay?.commitLsn ?? 0n);
   if (reach !== null && reach > server.flushed) {
     throw halt(

@@ -12,7 +12,7 @@
  * Of an acquire: acquire.start, acquire.f1, acquire.f2, acquire.r2, acquire.r1, reconcile.published, restore.loaded,
  * restore.row, acquire.done. Of a snapshot: snapshot.captured, snapshot.piece, snapshot.published. Of a release: release.start.
  * Of the relay: relay.locked, relay.fenced, relay.position-read, relay.position-written, relay.streaming; per Kafka transaction
- * relay.before-publish (only with rows), relay.kafka.begun ... relay.kafka.ended as above, relay.published, relay.acknowledged.
+ * relay.before-publish (also of a position alone), relay.kafka.begun ... relay.kafka.ended as above, relay.published, relay.acknowledged.
  */
 import { appendFileSync, writeSync } from "node:fs";
 

@@ -4,6 +4,8 @@
  * Invariants
  *   RL1  A holder that is stopped, or cut off, loses the lock within `timeoutMs`: the server ends a session that sends nothing
  *        (idle_session_timeout).
+ *        A statement of ours that runs, or waits for a lock, is ended sooner than that (statement_timeout, lock_timeout), and so is a
+ *        transaction left open: none of them counts as idle.
  *   RL2  A holder learns of it: `lost` aborts when the session ends, or when a heartbeat is not answered within `timeoutMs`.
  *
  * The lock keeps two relays out of each other's way. It is no fence: that is the transactional id (docs/relay.md, R6).
@@ -26,6 +28,8 @@ export interface LockSession {
 /** "LKre", with the app's name hashed: two numbers, so never the lock of migrations, which is one. */
 const LOCK_CLASS = 0x4c4b7265;
 const CONNECT_MS = 5_000;
+/** Heartbeats wait behind a statement that waits for a lock. */
+const LOCK_WAIT_MS = 2_000;
 
 export interface RelayLockOptions {
   readonly url: string;
@@ -73,6 +77,9 @@ export async function openLockSession(options: RelayLockOptions): Promise<LockSe
   try {
     await client.connect();
     await query(`SET idle_session_timeout = ${timeoutMs}`);
+    await query(`SET idle_in_transaction_session_timeout = ${timeoutMs}`);
+    await query(`SET statement_timeout = ${Math.ceil(timeoutMs * 0.75)}`);
+    await query(`SET lock_timeout = ${Math.min(LOCK_WAIT_MS, Math.ceil(timeoutMs / 2))}`);
     await query("SET TimeZone = 'UTC'");
   } catch (error) {
     await close();

@@ -6,6 +6,7 @@ import pg from "pg";
 import { parseLsn } from "./lsn.ts";
 import { storeError } from "./pg-errors.ts";
 import type { LoggedValues } from "./pgoutput.ts";
+import { PUBLISHED_AS, PUBLISHES_ALL_SQL } from "./relay-set-up.ts";
 import type { Ask, RelayRow } from "./relay-store.ts";
 
 export interface NewSlot {
@@ -18,20 +19,31 @@ export interface NewSlot {
 
 const PAGE_ROWS = 1_000;
 
-/** Publication and table as they must be before the slot is made, whatever was dropped. @throws {LockstepError} */
+/**
+ * Publication and table as they must be before the slot is made, whatever was dropped or changed: one that does not send every row, or
+ * sends other tables', is made anew.
+ * @throws {LockstepError}
+ */
 export async function mendPublication(ask: Ask, { publication, table }: RelayRow): Promise<void> {
   await ask("BEGIN");
-  await ask(`LOCK TABLE ${table} IN SHARE ROW EXCLUSIVE MODE`);
-  const [found] = await ask<{ there: boolean; member: boolean }>(
-    `SELECT EXISTS (SELECT FROM pg_publication WHERE pubname = $1) AS there,
-       EXISTS (SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
-               WHERE p.pubname = $1 AND r.prrelid = to_regclass($2)) AS member`,
-    [publication, table],
-  );
-  if (!found!.there) await ask(`CREATE PUBLICATION ${publication} WITH (publish = 'insert')`);
-  await ask(`ALTER PUBLICATION ${publication} SET (publish = 'insert')`);
-  if (!found!.member) await ask(`ALTER PUBLICATION ${publication} ADD TABLE ${table}`);
-  await ask("COMMIT");
+  try {
+    await ask("SET LOCAL lock_timeout = 0"); // writers are waited for as long as a statement may last
+    await ask(`LOCK TABLE ${table} IN SHARE ROW EXCLUSIVE MODE`);
+    const [found] = await ask<{ whole: boolean }>(
+      `SELECT EXISTS (SELECT FROM pg_publication p JOIN pg_publication_rel m ON m.prpubid = p.oid
+         WHERE p.pubname = $1 AND m.prrelid = to_regclass($2) AND NOT p.puballtables AND ${PUBLISHES_ALL_SQL}
+           AND NOT EXISTS (SELECT FROM pg_publication_rel o WHERE o.prpubid = p.oid AND o.oid <> m.oid)) AS whole`,
+      [publication, table],
+    );
+    if (!found!.whole) {
+      await ask(`DROP PUBLICATION IF EXISTS ${publication}`);
+      await ask(`CREATE PUBLICATION ${publication} FOR TABLE ${table} ${PUBLISHED_AS}`);
+    }
+    await ask("COMMIT");
+  } catch (error) {
+    await ask("ROLLBACK").catch(() => null); // the session is over then, and the transaction with it
+    throw error;
+  }
 }
 
 /** Makes the slot; its snapshot lasts until `close`. @throws {LockstepError} */

@@ -8,6 +8,8 @@
  *   SU1  The publication is older than the slot, and the table is in it before a row can be: what is decoded finds both.
  *   SU2  Rows that were in the table before it was in the publication are noticed, and stop the relay until a resync.
  *   SU3  A slot that is not recorded as made was used by nobody, and is made again.
+ *   SU4  A publication is only taken for ours when it sends every row, under the table's own name: partitions by their root, no row
+ *        filter, no list of columns, no children by inheritance (their rows have names of their own).
  */
 import { randomBytes } from "node:crypto";
 
@@ -21,6 +23,17 @@ export interface RelayPlan {
   readonly table: string;
   readonly groupId: string;
 }
+
+/** SU4. Inserts alone; rows of partitions under the name of the table. */
+export const PUBLISHED_AS = "WITH (publish = 'insert', publish_via_partition_root = true)";
+
+/**
+ * SU4, of a publication `p` and a table's row `m` of pg_publication_rel. Filter and columns by name, since Postgres 14 has neither.
+ */
+export const PUBLISHES_ALL_SQL = `(p.pubinsert
+  AND (to_jsonb(m) ->> 'prqual') IS NULL AND (to_jsonb(m) ->> 'prattrs') IS NULL
+  AND EXISTS (SELECT FROM pg_class c WHERE c.oid = m.prrelid
+    AND CASE c.relkind WHEN 'p' THEN p.pubviaroot ELSE NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid) END))`;
 
 type Run = (text: string) => Promise<unknown>;
 
@@ -61,7 +74,7 @@ export async function setUpRelay(client: Client, plan: RelayPlan, run: Run): Pro
   const publication = publicationName(app);
   const slot = found[0]?.slot ?? freshSlotName(app);
   const { rows: there } = await client.query("SELECT FROM pg_publication WHERE pubname = $1", [publication]);
-  if (there.length === 0) await run(`CREATE PUBLICATION ${publication} WITH (publish = 'insert')`);
+  if (there.length === 0) await run(`CREATE PUBLICATION ${publication} ${PUBLISHED_AS}`);
   await client.query(
     `INSERT INTO lockstep.relay (app, outbox_table, group_id, system_identifier, publication, publication_oid, slot)
      SELECT $1, $2, $3, system_identifier::text, $4::text, (SELECT oid FROM pg_publication WHERE pubname = $4::text), $5 FROM pg_control_system()

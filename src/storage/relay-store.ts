@@ -6,7 +6,7 @@
 import type pg from "pg";
 
 import { parseLsn } from "./lsn.ts";
-import { freshSlotName } from "./relay-set-up.ts";
+import { freshSlotName, PUBLISHES_ALL_SQL } from "./relay-set-up.ts";
 
 export type Ask = <R extends pg.QueryResultRow>(text: string, values?: readonly unknown[]) => Promise<R[]>;
 
@@ -40,7 +40,7 @@ export interface Inspection {
   readonly row: RelayRow | null;
   readonly server: { readonly systemIdentifier: string; readonly timeline: number; readonly flushed: bigint };
   readonly slot: SlotState | null;
-  /** Publication and the table's membership are those recorded, and inserts are published. */
+  /** Publication and the table's membership are those recorded, and send every row under the table's name (SU4). */
   readonly published: boolean;
   /** -1: no limit. Megabytes. */
   readonly slotKeepMb: number;
@@ -86,7 +86,7 @@ const INSPECT_SQL = `
       'safe', s.safe_wal_size::text) END AS slot,
     EXISTS (SELECT FROM pg_publication p JOIN pg_publication_rel m ON m.prpubid = p.oid
       WHERE p.pubname = r.publication AND p.oid = r.publication_oid AND m.oid = r.member_oid
-        AND m.prrelid = to_regclass(r.outbox_table) AND p.pubinsert) AS published
+        AND m.prrelid = to_regclass(r.outbox_table) AND ${PUBLISHES_ALL_SQL}) AS published
   FROM pg_control_system() c
   LEFT JOIN lockstep.relay r ON r.app = $1
   LEFT JOIN pg_replication_slots s ON s.slot_name = r.slot AND s.database = current_database()`;

@@ -168,13 +168,15 @@ function createStream(
     sendStatus({ ask: true });
   }
 
+  // From before it connects: an error that nobody listens to would end the process.
+  client.on("error", fail);
+  client.on("end", () => fail(new Error("the connection ended")));
+
   return {
     get queuedBytes() {
       return queuedBytes;
     },
     async start() {
-      client.on("error", fail);
-      client.on("end", () => fail(new Error("the connection ended")));
       connection.on("copyData", ({ chunk }) => receive(chunk));
       const begun = new Promise<void>((resolve) => connection.once("replicationStart", resolve));
       const ended = client.query(

@@ -75,11 +75,17 @@ export class RelayBed {
 
   /** Migrated, with topic and dead letters of 4 and 2 partitions. `of`: another database of the same group and topic. */
   static async open(
-    options: { migrated?: boolean; topicConfig?: Record<string, string>; postgresUrl?: string; of?: RelayBed } = {},
+    options: {
+      migrated?: boolean;
+      tableSql?: string;
+      topicConfig?: Record<string, string>;
+      postgresUrl?: string;
+      of?: RelayBed;
+    } = {},
   ): Promise<RelayBed> {
     const database = await openDatabase(options.postgresUrl);
     const folder = await mkdtemp(join(tmpdir(), "relay-bed-"));
-    await writeFile(join(folder, "0001-outbox.sql"), TABLE_SQL);
+    await writeFile(join(folder, "0001-outbox.sql"), options.tableSql ?? TABLE_SQL);
     const client = createKafkaClient({ brokers: testStack().brokers, clientId: "contract" });
     const { topic = `${freshTopicPrefix()}orders`, groupId = `g-${randomUUID().slice(0, 8)}` } = options.of ?? {};
     const bed = new RelayBed({ database, topic, groupId, folder, client });

@@ -47,6 +47,23 @@ describe("set-up", () => {
     expect(row!.started).toBe(true);
   });
 
+  test("SU4: rows of partitions are published under the table's name, those of one made later included", async () => {
+    const it = await open({
+      tableSql: `
+        CREATE SCHEMA app;
+        CREATE TABLE app.outbox (
+          event_id uuid, aggregate_type text, aggregate_id uuid, type text, payload jsonb, occurred_at timestamptz
+        ) PARTITION BY HASH (event_id);
+        CREATE TABLE app.outbox_0 PARTITION OF app.outbox FOR VALUES WITH (MODULUS 2, REMAINDER 0);`,
+    });
+    const relay = it.start();
+    await relay.said("relay-running");
+    await it.query("CREATE TABLE app.outbox_1 PARTITION OF app.outbox FOR VALUES WITH (MODULUS 2, REMAINDER 1)");
+    const count = 20;
+    await it.insert(Array.from({ length: count }, (_, n) => n));
+    expect(faultsOf(await it.untilPublished(count), count)).toEqual({ lost: 0, doubled: 0, outOfOrder: 0 });
+  });
+
   test("SU2, R15: rows that were there before halt the relay, and a resync publishes them, once", async () => {
     const it = await open({ migrated: false });
     await it.migrate(null);
@@ -269,6 +286,19 @@ describe("RI6: it halts, and publishes nothing", () => {
       "R16: the table was taken out of the publication",
       "RELAY_SET_UP_CHANGED",
       (it) => it.query("ALTER PUBLICATION lockstep_relay_trial DROP TABLE app.outbox"),
+    ],
+    [
+      "SU4: the publication leaves rows out",
+      "RELAY_SET_UP_CHANGED",
+      (it) => it.query("ALTER PUBLICATION lockstep_relay_trial SET TABLE app.outbox WHERE (event_id IS NULL)"),
+    ],
+    [
+      "SU4: the publication leaves columns out, and its ids are put down as ours",
+      "RELAY_SET_UP_CHANGED",
+      async (it) => {
+        await it.query("ALTER PUBLICATION lockstep_relay_trial SET TABLE app.outbox (event_id)");
+        await it.query("UPDATE lockstep.relay SET member_oid = (SELECT oid FROM pg_publication_rel)");
+      },
     ],
   ])("%s", async (_, code, spoil) => {
     const it = await prepared();

@@ -76,11 +76,6 @@ describe("the position of a cut", () => {
       { lsn: 1n, underWay: { commitLsn: 10n, rows: 1 } },
     ],
     ["one without rows: its end", transaction(10n), none(15n)],
-    [
-      "rows of other tables: only the end",
-      [transaction(10n)[0]!, { kind: "insert", table: "app.other", values: new Map(), bytes: 9 }, transaction(10n)[1]!],
-      none(15n),
-    ],
   ])("%s", (_, events, position) => {
     const cutter = cutterAt(none(1n));
     for (const event of events) cutter.add(event);
@@ -149,9 +144,20 @@ describe("RI6: a log that is not the one the position was made from halts", () =
   test.each<[name: string, events: StreamEvent[]]>([
     ["another one with rows comes first", transaction(30n, "a")],
     ["the one under way has fewer rows", transaction(20n, "a", "b")],
+    ["the one under way has no rows", transaction(20n)],
+    ["another one without rows ends beyond it", transaction(30n)],
+    ["all below a place beyond it was sent", [reached(21n)]],
   ])("%s", (_, events) => {
     expect(() => run(cutterAt(position), events)).toThrow(
       expect.objectContaining({ code: "RELAY_POSITION_CONTRADICTS" }),
     );
   });
+});
+
+test("RI6: a row under another table's name halts: it may be ours, of a partition or a child", () => {
+  const cutter = cutterAt(none(1n));
+  cutter.add(transaction(10n)[0]!);
+  expect(() => cutter.add({ kind: "insert", table: "app.outbox_2026", values: new Map(), bytes: 9 })).toThrow(
+    expect.objectContaining({ code: "RELAY_SET_UP_CHANGED", remedy: "halt" }),
+  );
 });

@@ -88,6 +88,11 @@ describe("RI6: the relay halts", () => {
       { committed: at(200n, { commitLsn: 1_001n, rows: 1 }) },
       "RELAY_POSITION_CONTRADICTS",
     ],
+    [
+      "beyond the database transaction that is under way",
+      { committed: at(200n, { commitLsn: 199n, rows: 1 }) },
+      "RELAY_POSITION_CONTRADICTS",
+    ],
     ["R10: without a slot", { slot: null }, "RELAY_SLOT_LOST"],
     ["R10: with a slot whose log is gone", { slot: { ...slot, walStatus: "lost" } }, "RELAY_SLOT_LOST"],
     ["with a slot of another plugin", { slot: { ...slot, plugin: "test_decoding" } }, "RELAY_SLOT_LOST"],
