@@ -21,6 +21,8 @@ export interface LagOptions {
 export interface LagMeter {
   /** Records. @throws {LockstepError} KAFKA_UNAVAILABLE */
   measure(): Promise<number>;
+  /** Sums over all inputs and shards: the ends of the logs, and what is committed of them. @throws {LockstepError} KAFKA_UNAVAILABLE */
+  offsets(): Promise<{ ends: bigint; committed: bigint }>;
   close(): Promise<void>;
 }
 
@@ -34,14 +36,22 @@ export interface LagWatch {
 export function openLagMeter({ brokers, groupId, topics, shards }: LagOptions): LagMeter {
   const client = createKafkaClient({ brokers, clientId: "lockstep-lag" });
   const publisher = createPublisher({ client, groupId, topics });
-  return {
-    async measure() {
-      let lag = 0n;
-      for (let shard = 0; shard < shards; shard += 1) {
-        const [committed, marks] = await Promise.all([publisher.committed(shard), publisher.watermarks(shard)]);
-        for (const topic of topics) lag += marks[topic]!.high - (committed[topic]!.offset ?? marks[topic]!.low);
+  const offsets = async () => {
+    const sums = { ends: 0n, committed: 0n };
+    for (let shard = 0; shard < shards; shard += 1) {
+      const [committed, marks] = await Promise.all([publisher.committed(shard), publisher.watermarks(shard)]);
+      for (const topic of topics) {
+        sums.ends += marks[topic]!.high;
+        sums.committed += committed[topic]!.offset ?? marks[topic]!.low;
       }
-      return Number(lag);
+    }
+    return sums;
+  };
+  return {
+    offsets,
+    async measure() {
+      const { ends, committed } = await offsets();
+      return Number(ends - committed);
     },
     close: () => publisher.close(),
   };

@@ -5,6 +5,8 @@
  *   P-limits  A process that is stopped inside an open transaction does not hold a shard row for ever: the server ends its
  *             session (idle_in_transaction_session_timeout) or its statement. docs/protocol.md, row Z4.
  *   P-half    A connection whose other end is gone fails within `queryTimeoutMs`, and is thrown away.
+ *   P-flight  What is sent is on its way at once, also while an earlier answer is awaited: a distant server costs one round trip
+ *             for statements that do not wait for each other.
  *   P-errors  No error of an idle or busy connection ends the process: it fails the query, or is logged.
  */
 import pg from "pg";
@@ -55,7 +57,7 @@ export function createPool(
   options: { max: number; applicationName: string; log: Log; limits?: Partial<PoolLimits> },
 ): Pool {
   const limits = { ...POOL_LIMITS, ...options.limits };
-  const pool = new pg.Pool({
+  const config: pg.PoolConfig & { readonly pipeline: true } = {
     connectionString: url,
     max: options.max,
     application_name: options.applicationName,
@@ -65,6 +67,7 @@ export function createPool(
     query_timeout: limits.queryTimeoutMs,
     connectionTimeoutMillis: limits.connectTimeoutMs,
     options: SESSION_OPTIONS,
+    pipeline: true, // P-flight
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,
     types: {
@@ -72,7 +75,8 @@ export function createPool(
       getTypeParser: (oid: number, format?: "text" | "binary") =>
         oid === INT8 ? (text: string) => text : pg.types.getTypeParser(oid, format as "text"),
     } as pg.CustomTypesConfig,
-  });
+  };
+  const pool = new pg.Pool(config);
   // P-errors. The pool has thrown the connection away already.
   pool.on("error", (err) => options.log.warn({ err }, "an idle connection to Postgres was lost"));
   return pool;

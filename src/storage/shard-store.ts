@@ -17,7 +17,7 @@ import { insertsOf } from "./app-rows.ts";
 import { type Pool, query } from "./pool.ts";
 import { guard, positionsJson, SHARD_COLUMNS, type ShardColumns, toNumber, toShardRow } from "./shard-row.ts";
 import { createSnapshotStore } from "./snapshot-store.ts";
-import { inTransaction } from "./transaction.ts";
+import { inTransaction, together } from "./transaction.ts";
 
 export interface ShardStoreOptions {
   readonly pool: Pool;
@@ -108,7 +108,7 @@ export function createShardStore({ pool, instance, appVersion, hook }: ShardStor
       await inTransaction(
         pool,
         async (transaction) => {
-          await transaction.query(
+          const moved = transaction.query(
             "SELECT lockstep.commit_shard($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
             [
               instance,
@@ -127,8 +127,10 @@ export function createShardStore({ pool, instance, appVersion, hook }: ShardStor
               request.redo,
             ],
           );
+          const inserted = inserts.map(({ text, rows }) => transaction.query(text, [rows], "app"));
+          await moved;
           await transaction.at("pg.updated");
-          for (const { text, rows } of inserts) await transaction.query(text, [rows], "app");
+          await together(...inserted);
         },
         { at },
       ).catch((error: unknown) => {
@@ -138,24 +140,28 @@ export function createShardStore({ pool, instance, appVersion, hook }: ShardStor
 
     confirm: (ownership, seq, confirmed) =>
       inTransaction(pool, async (transaction) => {
-        await guard(transaction, instance, ownership, seq);
-        await transaction.query(
-          `UPDATE lockstep.shard SET confirmed = greatest(confirmed, $3), updated_at = now() WHERE instance = $1 AND shard = $2`,
-          [instance, ownership.shard, confirmed],
+        await together(
+          guard(transaction, instance, ownership, seq),
+          transaction.query(
+            `UPDATE lockstep.shard SET confirmed = greatest(confirmed, $3), updated_at = now() WHERE instance = $1 AND shard = $2`,
+            [instance, ownership.shard, confirmed],
+          ),
+          transaction.query("DELETE FROM lockstep.redo WHERE instance = $1 AND shard = $2 AND seq <= $3", [
+            instance,
+            ownership.shard,
+            confirmed,
+          ]),
         );
-        await transaction.query("DELETE FROM lockstep.redo WHERE instance = $1 AND shard = $2 AND seq <= $3", [
-          instance,
-          ownership.shard,
-          confirmed,
-        ]);
       }),
 
     release: (ownership, seq) =>
       inTransaction(pool, async (transaction) => {
-        await guard(transaction, instance, ownership, seq);
-        await transaction.query(
-          "UPDATE lockstep.shard SET owner = NULL, updated_at = now() WHERE instance = $1 AND shard = $2",
-          [instance, ownership.shard],
+        await together(
+          guard(transaction, instance, ownership, seq),
+          transaction.query(
+            "UPDATE lockstep.shard SET owner = NULL, updated_at = now() WHERE instance = $1 AND shard = $2",
+            [instance, ownership.shard],
+          ),
         );
       }),
 

@@ -15,7 +15,7 @@ import type { ShardStore, SnapshotManifest } from "../actors/ports.ts";
 import { assert, LockstepError } from "../errors.ts";
 import { type Pool, query } from "./pool.ts";
 import { guard, positionsJson, toNumber, toPositions } from "./shard-row.ts";
-import { inTransaction, type Transaction } from "./transaction.ts";
+import { inTransaction, type Transaction, together } from "./transaction.ts";
 
 const SNAPSHOTS_KEPT = 2;
 
@@ -50,16 +50,19 @@ export function createSnapshotStore({
           manifest.token === ownership.token,
           `snapshot ${manifest.seq} of shard ${shard} was written under another token`,
         );
-        await guard(transaction, instance, ownership, currentSeq);
-        await checkPieces(transaction, instance, shard, manifest);
-        await insertManifest(transaction, instance, shard, manifest);
-        const flipped = await transaction.query(
-          `UPDATE lockstep.shard SET snapshot_seq = $3, snapshot_token = $4, updated_at = now()
-           WHERE instance = $1 AND shard = $2 AND snapshot_seq <= $3`,
-          [instance, shard, manifest.seq, manifest.token],
+        // One round trip: the loop of the shard waits for it. What is found wrong below undoes all of it.
+        const [, , , flipped] = await together(
+          guard(transaction, instance, ownership, currentSeq),
+          checkPieces(transaction, instance, shard, manifest),
+          insertManifest(transaction, instance, shard, manifest),
+          transaction.query(
+            `UPDATE lockstep.shard SET snapshot_seq = $3, snapshot_token = $4, updated_at = now()
+             WHERE instance = $1 AND shard = $2 AND snapshot_seq <= $3`,
+            [instance, shard, manifest.seq, manifest.token],
+          ),
+          prune(transaction, instance, shard, { seq: manifest.seq, journalKeepMs }),
         );
         assert(flipped.rowCount === 1, `shard ${shard}: snapshot ${manifest.seq} is older than the published one`); // S1
-        await prune(transaction, instance, shard, { seq: manifest.seq, journalKeepMs });
       }),
 
     loadSnapshot: (shard) =>
@@ -149,18 +152,18 @@ async function prune(
   shard: number,
   { seq, journalKeepMs }: { seq: number; journalKeepMs: number },
 ): Promise<void> {
-  await transaction.query(
+  const older = transaction.query(
     `DELETE FROM lockstep.snapshot WHERE instance = $1 AND shard = $2 AND (seq, token) NOT IN (
        SELECT seq, token FROM lockstep.snapshot WHERE instance = $1 AND shard = $2
        ORDER BY seq DESC, published_at DESC LIMIT ${SNAPSHOTS_KEPT})`,
     [instance, shard],
   );
-  await transaction.query(
+  const orphaned = transaction.query(
     `DELETE FROM lockstep.snapshot_piece p WHERE instance = $1 AND shard = $2 AND seq <= $3 AND NOT EXISTS (
        SELECT FROM lockstep.snapshot m WHERE m.instance = $1 AND m.shard = $2 AND m.seq = p.seq AND m.token = p.token)`,
     [instance, shard, seq],
   );
-  await transaction.query(
+  const journal = transaction.query(
     `DELETE FROM lockstep.journal WHERE instance = $1 AND shard = $2 AND seq IN (
        SELECT seq FROM lockstep.journal WHERE instance = $1 AND shard = $2
          AND seq <= (SELECT min(seq) FROM lockstep.snapshot WHERE instance = $1 AND shard = $2)
@@ -169,6 +172,7 @@ async function prune(
        ORDER BY seq LIMIT ${JOURNAL_ROWS_PRUNED_MAX})`,
     [instance, shard, journalKeepMs],
   );
+  await together(older, orphaned, journal);
 }
 
 type ManifestColumns = {

@@ -10,6 +10,8 @@
  *   T-unknown  A failure after COMMIT was written is never reported as "nothing happened" unless the server said so.
  *   T-tag      COMMIT answered by ROLLBACK is an error: the server had rolled back.
  *   T-clean    A connection goes back to the pool only after its transaction has ended; else it is closed.
+ *   T-flight   BEGIN and every statement that the work sends before it waits for one go out together: one round trip. COMMIT is a
+ *              second one, sent when all of them were answered well; until then nothing can have happened.
  */
 import { LockstepError } from "../errors.ts";
 import { type Author, sqlState, storeError } from "./pg-errors.ts";
@@ -30,7 +32,11 @@ const ENDED_WHILE_IDLE = "25P03";
 export interface Transaction {
   /** Passes a fail-point. */
   at(point: string): Promise<void>;
-  /** @throws {LockstepError} as pg-errors.ts; nothing of the transaction takes effect then */
+  /**
+   * Sent at once. Statements that do not need each other's answers may be sent together, and are carried out in order; after one
+   * that failed the others fail too, and the first error is the one that tells.
+   * @throws {LockstepError} as pg-errors.ts; nothing of the transaction takes effect then
+   */
   query<R extends Record<string, unknown>>(
     text: string,
     values?: readonly unknown[],
@@ -59,9 +65,9 @@ export async function inTransaction<T>(
   const client = await checkOut(pool);
   const session = new Session(client, options);
   try {
-    await session.query(options.readOnly ? BEGIN_READ_ONLY : BEGIN);
-    await session.at("pg.begun");
+    const begun = session.begin(options.readOnly ? BEGIN_READ_ONLY : BEGIN);
     const result = await work(session);
+    await begun; // for work that asked nothing
     await session.at("pg.before-commit");
     await session.commit();
     return result;
@@ -70,6 +76,16 @@ export async function inTransaction<T>(
   } finally {
     session.giveBack();
   }
+}
+
+/** Waits for statements that were sent together. @throws the error of the first one that failed: those of the others follow from it */
+export async function together<T extends readonly Promise<unknown>[]>(
+  ...statements: T
+): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
+  for (const statement of statements) statement.catch(() => {}); // The first failure is thrown; nobody waits for the rest.
+  const results: unknown[] = [];
+  for (const statement of statements) results.push(await statement);
+  return results as { -readonly [K in keyof T]: Awaited<T[K]> };
 }
 
 class Session implements Transaction {
@@ -83,6 +99,8 @@ class Session implements Transaction {
   #author: Author = "lockstep";
   /** Why the connection is of no more use. */
   #lost: unknown = null;
+  /** BEGIN was answered, and its fail-point passed. */
+  #begun: Promise<void> = Promise.resolve();
 
   constructor(client: Client, options: TransactionOptions) {
     this.#client = client;
@@ -99,13 +117,31 @@ class Session implements Transaction {
     }
   }
 
-  async query<R extends Record<string, unknown>>(
+  begin(text: string): Promise<void> {
+    this.#begun = this.#send(text).then(() => this.at("pg.begun"));
+    this.#begun.catch(() => {}); // Met again by each statement, and by inTransaction.
+    return this.#begun;
+  }
+
+  query<R extends Record<string, unknown>>(
+    text: string,
+    values: readonly unknown[] = [],
+    author: Author = "lockstep",
+  ): Promise<Result<R>> {
+    if (author === "app") this.#author = "app";
+    const answer = this.#send<R>(text, values, author);
+    const afterBegun = this.#begun.then(() => answer);
+    for (const promise of [answer, afterBegun]) promise.catch(() => {}); // Who sent several waits for the first one that failed.
+    return afterBegun;
+  }
+
+  /** Writes to the socket before it returns: the connection is pipelined. */
+  async #send<R extends Record<string, unknown>>(
     text: string,
     values: readonly unknown[] = [],
     author: Author = "lockstep",
   ): Promise<Result<R>> {
     if (this.#lost) throw storeError(this.#lost);
-    if (author === "app") this.#author = "app";
     try {
       // Without values it is a simple query, which may hold several statements.
       return await (values.length === 0 ? this.#client.query<R>(text) : this.#client.query<R>(text, [...values]));
@@ -118,7 +154,7 @@ class Session implements Transaction {
   async commit(): Promise<void> {
     if (this.#lost) throw storeError(this.#lost);
     this.#stage = "sent";
-    // The connection is idle, so the driver writes COMMIT to the socket before this call returns.
+    // The driver writes COMMIT to the socket before this call returns.
     const answer = this.#client.query("COMMIT");
     answer.catch(() => {}); // Awaited below; a rejection during the hook must not count as unhandled.
     await this.at("pg.commit-sent");

@@ -38,7 +38,7 @@ test("C3: killed inside the Postgres transaction: nothing of the commit is there
 for (const [name, point] of [
   ["C1: killed with records taken from the log, before the fold", "fold.before:3"],
   ["C2: killed after the fold", "fold.after:3"],
-  ["C3: killed between BEGIN and the first statement", "pg.begun:3"],
+  ["C3: killed when BEGIN was answered, and the statements are on their way", "pg.begun:3"],
   ["C3: killed when the shard row was updated and the rows of the app were not there yet", "pg.updated:3"],
 ] as const) {
   longTest(`${name}: nothing is left, the same records are taken again`, async () => {

@@ -22,6 +22,7 @@ export class TcpProxy {
   readonly #sockets = new Set<Socket>();
   /** What clients sent and was swallowed, since the line was last healed. */
   #swallowed: Buffer[] = [];
+  #roundTrips = 0;
 
   private constructor(target: { host: string; port: number }) {
     this.#target = target;
@@ -45,6 +46,11 @@ export class TcpProxy {
   /** Whether a request with this text in it was swallowed. */
   hasSwallowed(text: string): boolean {
     return this.#swallowed.some((chunk) => chunk.includes(text));
+  }
+
+  /** How often a server answered what had been asked since its last answer, over all connections so far. */
+  get roundTrips(): number {
+    return this.#roundTrips;
   }
 
   cut(): void {
@@ -71,11 +77,17 @@ export class TcpProxy {
     }
     this.#follow(client, server);
     this.#follow(server, client);
+    let asked = false;
     this.#pump(client, server, (chunk) => {
+      asked = true;
       if (this.toxics.dropRequests) this.#swallowed.push(chunk);
       return this.toxics.dropRequests;
     });
-    this.#pump(server, client, () => this.toxics.dropReplies);
+    this.#pump(server, client, () => {
+      if (asked) this.#roundTrips += 1;
+      asked = false;
+      return this.toxics.dropReplies;
+    });
   }
 
   /** A clean end is passed on by #pump, after what was sent before it; a reset by this. */

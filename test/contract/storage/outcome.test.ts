@@ -44,7 +44,7 @@ async function openTransactions(): Promise<number> {
 async function terminate(): Promise<void> {
   await fixture.pool.query(
     `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-     WHERE datname = current_database() AND pid <> pg_backend_pid() AND state LIKE 'idle in transaction%'`,
+     WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND xact_start IS NOT NULL`,
   );
 }
 
@@ -60,6 +60,30 @@ function noticed(pool: Pool): () => Promise<unknown> {
 }
 
 const POINTS = ["pg.begun", "pg.updated", "pg.before-commit"];
+
+describe("on a distant server", () => {
+  it("T-flight: P-flight: a commit is two round trips: all that is written, then COMMIT", async () => {
+    const ownership = await fixture.freshShard();
+    const store = fixture.storeOn(spoiledPool({ queryTimeoutMs: 10_000 }));
+    await store.commit(commitOf(ownership, 1)); // opens the connection
+    proxy.toxics.latencyMs = 100; // what is sent together passes before the first answer comes
+    const before = proxy.roundTrips;
+    await store.commit(commitOf(ownership, 2));
+    expect(proxy.roundTrips - before).toBe(2);
+    await store.confirm(ownership, 2, 1);
+    expect(proxy.roundTrips - before).toBe(4);
+    proxy.heal();
+  });
+
+  it("T-flight: of statements that were sent together the first that failed is the one that tells", async () => {
+    const ownership = await fixture.freshShard();
+    const stranger = { ...ownership, token: fixture.instance };
+    await expect(fixture.store.commit(commitOf(stranger, 1))).rejects.toMatchObject({ code: "SHARD_LOST" });
+    await expect(fixture.store.confirm(stranger, 1, 1)).rejects.toMatchObject({ code: "SHARD_LOST" });
+    await expect(fixture.store.release(stranger, 0)).rejects.toMatchObject({ code: "SHARD_LOST" });
+    expect(await fixture.written(ownership.shard)).toEqual(NOTHING);
+  });
+});
 
 describe("before COMMIT was sent, nothing happened", () => {
   it.each(POINTS)("T-unknown: the session is terminated at %s", async (where) => {

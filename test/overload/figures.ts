@@ -1,0 +1,87 @@
+/**
+ * What a run of the overload test measured, and whether that is good enough.
+ */
+import Table from "cli-table3";
+
+/** Rates in records a second, memory in MB (2^20 bytes) of resident memory of the process under test. */
+export interface Figures {
+  readonly seconds: number;
+  readonly delayMs: number;
+  readonly capacityPerSecond: number;
+  readonly wantedPerSecond: number;
+  readonly offeredPerSecond: number;
+  /** During the overload. */
+  readonly committedPerSecond: number;
+  /** Median at half the capacity. */
+  readonly steadyMb: number;
+  /** From the begin of the overload until the lag was 0. */
+  readonly peakMb: number;
+  readonly lagMax: number;
+  /** From the end of the overload on. */
+  readonly secondsToLagZero: number;
+  readonly records: number;
+  readonly lost: number;
+  readonly doubled: number;
+  readonly outOfOrder: number;
+  readonly auditClean: boolean;
+  readonly findings: readonly string[];
+  /** SIGTERM: the process drained and exited with 0. */
+  readonly drained: boolean;
+  readonly halts: readonly string[];
+}
+
+export const MEMORY_RATIO_MAX = 1.5;
+/** Of the overload's length. */
+export const RECOVERY_RATIO_MAX = 2;
+/** Less than this share of what was wanted is not the overload that was to be shown. */
+export const OFFERED_SHARE_MIN = 0.95;
+
+/** @returns sentences; none: all is shown */
+export function faultsOf(figures: Figures): string[] {
+  const { offeredPerSecond, wantedPerSecond, secondsToLagZero, seconds, steadyMb, peakMb } = figures;
+  const faults: string[] = [];
+  if (offeredPerSecond < wantedPerSecond * OFFERED_SHARE_MIN)
+    faults.push(
+      `only ${offeredPerSecond} records/s were offered, ${wantedPerSecond} were wanted: the sender or the broker is too slow`,
+    );
+  if (!(steadyMb > 0)) faults.push("the memory of the process cannot be read here (no /proc)");
+  if (peakMb > steadyMb * MEMORY_RATIO_MAX)
+    faults.push(
+      `memory rose to ${peakMb} MB, ${(peakMb / steadyMb).toFixed(2)} times the ${steadyMb} MB of steady work; ${MEMORY_RATIO_MAX} are allowed`,
+    );
+  if (secondsToLagZero > seconds * RECOVERY_RATIO_MAX)
+    faults.push(`the lag was 0 only after ${secondsToLagZero} s; ${seconds * RECOVERY_RATIO_MAX} s are allowed`);
+  for (const kind of ["lost", "doubled", "outOfOrder"] as const)
+    if (figures[kind] !== 0) faults.push(`${kind} is ${figures[kind]}`);
+  if (!figures.auditClean) faults.push(`the audit is not clean: ${figures.findings.slice(0, 5).join("; ")}`);
+  if (!figures.drained) faults.push("the process did not drain and exit with 0 after SIGTERM");
+  for (const halt of figures.halts) faults.push(`a shard halted: ${halt}`);
+  return faults;
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[sorted.length >> 1] ?? 0;
+}
+
+export function table(figures: Figures): string {
+  const rows = new Table({ style: { head: [], border: [] }, colAligns: ["left", "right"] });
+  rows.push(
+    ["Postgres answers late by", `${2 * figures.delayMs} ms`],
+    ["capacity", `${figures.capacityPerSecond} records/s`],
+    ["offered", `${figures.offeredPerSecond} records/s for ${figures.seconds} s`],
+    ["committed meanwhile", `${figures.committedPerSecond} records/s`],
+    ["greatest lag", `${figures.lagMax} records`],
+    ["until the lag was 0", `${figures.secondsToLagZero} s (at most ${figures.seconds * RECOVERY_RATIO_MAX})`],
+    ["memory, steady", `${figures.steadyMb} MB`],
+    [
+      "memory, peak",
+      `${figures.peakMb} MB (x ${(figures.peakMb / figures.steadyMb).toFixed(2)}, at most ${MEMORY_RATIO_MAX})`,
+    ],
+    ["records", String(figures.records)],
+    ["lost", String(figures.lost)],
+    ["doubled", String(figures.doubled)],
+    ["outOfOrder", String(figures.outOfOrder)],
+  );
+  return rows.toString();
+}

@@ -1,0 +1,339 @@
+/**
+ * `npm run test:overload`: what a deployment does with more than it can take, while Postgres answers late.
+ *
+ *   1. stack      Kafka and Postgres; between the processes and Postgres a proxy that holds back every byte
+ *   2. capacity   signals are sent so that some are always waiting: what is committed a second is what it can take
+ *   3. steady     half of that: the memory that the work itself needs
+ *   4. overload   four times the capacity, for `--seconds`
+ *   5. recovery   nothing more is sent; until the lag is 0
+ *   6. stop       SIGTERM: everything drained, exit code 0
+ *   7. audit      of every record of the run, with the sender's manifest
+ *
+ * Exit code 0 only if the load was offered, memory and recovery stayed within their limits (figures.ts) and the audit is clean.
+ */
+import { randomBytes } from "node:crypto";
+import { rm, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { type AppTools, loadTools } from "../../src/cli/app-tools.ts";
+import { runAudit } from "../../src/cli/audit.ts";
+import { type Fleet, startFleet } from "../../src/cli/fleet.ts";
+import { type LagMeter, openLagMeter } from "../../src/cli/lag.ts";
+import { migrateAll } from "../../src/cli/migrate.ts";
+import { createProgress, EXIT, type Progress, printJson } from "../../src/cli/output.ts";
+import { systemClock } from "../../src/clock.ts";
+import { type Config, loadConfig } from "../../src/config.ts";
+import { createKafkaClient } from "../../src/kafka/client.ts";
+import { applyTopics } from "../../src/kafka/topics.ts";
+import { type LoadedApp, loadApp } from "../../src/runtime/code.ts";
+import { groupIdOf } from "../../src/runtime/deployment.ts";
+import { type Stack, startStack } from "../../src/stack/index.ts";
+import { createLog } from "../../src/telemetry/log.ts";
+import { inheritedEnv, MAIN } from "../support/deployment-settings.ts";
+import { TcpProxy } from "../support/tcp-proxy.ts";
+import { until } from "../support/until.ts";
+import { type Figures, faultsOf, median, table } from "./figures.ts";
+import { Load, UNLIMITED } from "./load.ts";
+
+interface Options {
+  readonly seconds: number;
+  readonly delayMs: number;
+  readonly workers: number;
+  readonly keep: boolean;
+  readonly json: boolean;
+}
+
+const USAGE = `Usage: npm run test:overload -- [options]
+
+  --seconds <n>    length of the overload (default 60)
+  --delay-ms <n>   what is sent to Postgres, and what it answers, is held back for so long (default 200)
+  --workers <n>    threads of the process under test (default 2)
+  --keep           keep logs when all went well (they are kept when something failed)
+  --json           print one JSON object on stdout`;
+
+/** Records that wait while the capacity is measured: more than one full commit of every shard. */
+const BACKLOG = 40_000;
+const WARM_MS = 6_000;
+const CAPACITY_MS = 12_000;
+const STEADY_SHARE = 0.5;
+const STEADY_MS = 20_000;
+const OVERLOAD_FACTOR = 4;
+const SAMPLE_MS = 250;
+const START_MS = 120_000;
+/** A drain during which nothing is committed for so long has stalled. */
+const STALL_MS = 60_000;
+
+interface Bed {
+  readonly options: Options;
+  readonly progress: Progress;
+  readonly config: Config;
+  readonly loaded: LoadedApp;
+  readonly tools: AppTools;
+  readonly fleet: Fleet;
+  readonly load: Load;
+  readonly meter: LagMeter;
+  readonly shards: number;
+}
+
+export async function main(args: readonly string[]): Promise<number> {
+  const options = optionsOf(args);
+  if (typeof options === "string") {
+    process.stderr.write(`${options}\n`);
+    return args.includes("--help") ? EXIT.ok : EXIT.usage;
+  }
+  const progress = createProgress(process.stderr, process.env);
+  const dir = resolve(".lockstep", `overload-${randomBytes(3).toString("hex")}`);
+  let stack: Stack | null = null;
+  let proxy: TcpProxy | null = null;
+  let failed = true;
+  try {
+    progress.say("starting Kafka and Postgres");
+    stack = await startStack({ log: (line) => progress.say(line) });
+    const server = new URL(stack.postgres!.url);
+    proxy = await TcpProxy.open({ host: server.hostname, port: Number(server.port || 5432) });
+    const figures = await run(options, { stack, proxy, dir, progress });
+    const faults = faultsOf(figures);
+    progress.end();
+    if (options.json) printJson({ ...figures, ok: faults.length === 0, ...(faults.length > 0 ? { faults } : {}) });
+    else process.stdout.write(`${table(figures)}\n`);
+    for (const fault of faults) process.stderr.write(`FAILED: ${fault}\n`);
+    failed = faults.length > 0;
+    return failed ? EXIT.failure : EXIT.ok;
+  } finally {
+    progress.end();
+    await proxy?.close();
+    await stack?.stop();
+    if (failed) progress.say(`logs of the process: ${dir}`);
+    else if (!options.keep) await rm(dir, { recursive: true, force: true });
+  }
+}
+
+async function run(
+  options: Options,
+  made: { stack: Stack; proxy: TcpProxy; dir: string; progress: Progress },
+): Promise<Figures> {
+  const { stack, proxy, dir, progress } = made;
+  const env: NodeJS.ProcessEnv = {
+    ...inheritedEnv(),
+    LOCKSTEP_APP: "trading",
+    LOCKSTEP_KAFKA_BROKERS: stack.kafka!.brokers.join(","),
+    LOCKSTEP_DATABASE_URL: stack.postgres!.url,
+    LOCKSTEP_WORKERS: String(options.workers),
+    // A take that does not wait for the other inputs would make signals late that nobody sent late.
+    LOCKSTEP_INPUT_WAIT_MS_MAX: "20000",
+  };
+  const config = loadConfig(env);
+  const loaded = await loadApp(config.app);
+  const tools = await loadTools(loaded);
+  const log = createLog({ level: "error", fd: 2 });
+  const client = createKafkaClient({ brokers: config.brokers, clientId: "lockstep-overload", logger: log });
+  await applyTopics(client, tools.topics);
+  const { instance } = await migrateAll(config, loaded, log);
+  const delayed = new URL(config.databaseUrl);
+  delayed.hostname = "127.0.0.1";
+  delayed.port = String(proxy.port);
+  proxy.toxics.latencyMs = options.delayMs;
+
+  const load = await Load.start(env);
+  const topics = loaded.app.inputs.map((definition) => definition.topic);
+  const shards = instance.shards;
+  const meter = openLagMeter({ brokers: config.brokers, groupId: groupIdOf(config, loaded), topics, shards });
+  const fleet = startFleet({
+    processes: 1,
+    main: MAIN,
+    env: { ...env, LOCKSTEP_DATABASE_URL: delayed.href },
+    dir,
+    clock: systemClock,
+  });
+  const bed: Bed = { options, progress, config, loaded, tools, fleet, load, meter, shards };
+  try {
+    progress.say(`Postgres answers ${2 * options.delayMs} ms late; logs in ${dir}`);
+    await until(() => check(bed) && fleet.running() === shards, { what: "all shards to run", timeoutMs: START_MS });
+    const measured = await measure(bed);
+    const manifest = await load.finish();
+    progress.say("stopping the process (SIGTERM)");
+    const drained = await fleet.stop(config.drainMs + 10_000);
+    await writeFile(join(dir, "manifest.json"), `${JSON.stringify(manifest, null, 2)}\n`);
+    progress.say(`auditing ${manifest.sent.total} records`);
+    const { report } = await runAudit({
+      config,
+      loaded,
+      tools,
+      manifest,
+      env,
+      say: (line) => progress.say(line),
+    });
+    const { lost, doubled, outOfOrder } = report.figures as Record<"lost" | "doubled" | "outOfOrder", number>;
+    return {
+      ...measured,
+      records: manifest.sent.total,
+      lost,
+      doubled,
+      outOfOrder,
+      auditClean: report.ok,
+      findings: report.findings.map(({ kind, text, where }) => `${kind}: ${text} (${where})`),
+      drained,
+      halts: [...fleet.halts()],
+    };
+  } finally {
+    fleet.kill();
+    await load.close();
+    await meter.close();
+  }
+}
+
+type Measured = Pick<
+  Figures,
+  | "capacityPerSecond"
+  | "offeredPerSecond"
+  | "wantedPerSecond"
+  | "committedPerSecond"
+  | "seconds"
+  | "delayMs"
+  | "steadyMb"
+  | "peakMb"
+  | "lagMax"
+  | "secondsToLagZero"
+>;
+
+async function measure(bed: Bed): Promise<Measured> {
+  const { options, progress, fleet, load, meter } = bed;
+  const capacity = await measureCapacity(bed);
+  progress.say(`capacity: ${Math.round(capacity)} records/s`);
+  await drain(bed, "draining what was sent to measure it");
+
+  const steadyRate = capacity * STEADY_SHARE;
+  load.pace(steadyRate);
+  const steady = await watch(bed, STEADY_MS, `steady, ${Math.round(steadyRate)} records/s`);
+  const steadyBytes = median(steady.rss.slice(steady.rss.length >> 2)); // without the first quarter, in which it comes to rest
+
+  const wanted = capacity * OVERLOAD_FACTOR;
+  load.pace(wanted);
+  const before = load.sent;
+  const { committed: committedBefore } = await meter.offsets();
+  const beginMs = performance.now();
+  const overload = await watch(bed, options.seconds * 1000, `overload, ${Math.round(wanted)} records/s`);
+  const offeredMs = performance.now() - beginMs;
+  const offered = load.sent - before;
+  load.pace(0);
+  const { ends, committed } = await meter.offsets();
+  const recovery = await drain(bed, "recovering");
+  const peak = Math.max(...overload.rss, ...recovery.rss, fleet.rssBytes());
+  return {
+    capacityPerSecond: Math.round(capacity),
+    wantedPerSecond: Math.round(wanted),
+    offeredPerSecond: Math.round((offered * 1000) / offeredMs),
+    committedPerSecond: Math.round((Number(committed - committedBefore) * 1000) / offeredMs),
+    seconds: options.seconds,
+    delayMs: options.delayMs,
+    steadyMb: megabytes(steadyBytes),
+    peakMb: megabytes(peak),
+    lagMax: Math.max(overload.lagMax, Number(ends - committed)),
+    secondsToLagZero: Math.round(recovery.ms / 100) / 10,
+  };
+}
+
+/** Records committed a second while some are always waiting. */
+async function measureCapacity(bed: Bed): Promise<number> {
+  const { load, meter, progress } = bed;
+  const beginMs = performance.now();
+  let from: { committed: bigint; atMs: number } | null = null;
+  for (;;) {
+    check(bed);
+    const { ends, committed } = await meter.offsets();
+    const nowMs = performance.now();
+    load.pace(UNLIMITED, Number(committed) + BACKLOG);
+    progress.update(`measuring the capacity: ${committed} records committed, ${ends - committed} waiting`);
+    if (from === null && nowMs - beginMs >= WARM_MS) from = { committed, atMs: nowMs };
+    if (from !== null && nowMs - from.atMs >= CAPACITY_MS) {
+      load.pace(0);
+      return (Number(committed - from.committed) * 1000) / (nowMs - from.atMs);
+    }
+    await systemClock.sleep(SAMPLE_MS);
+  }
+}
+
+/** Samples for so long. `rss` in bytes, `lagMax` in records. */
+async function watch(bed: Bed, ms: number, what: string): Promise<{ rss: number[]; lagMax: number }> {
+  const { fleet, load, meter, progress } = bed;
+  const rss: number[] = [];
+  let lagMax = 0;
+  const endMs = performance.now() + ms;
+  while (performance.now() < endMs) {
+    check(bed);
+    const lag = await meter.measure();
+    lagMax = Math.max(lagMax, lag);
+    rss.push(fleet.rssBytes());
+    progress.update(
+      `${what}: ${Math.ceil((endMs - performance.now()) / 1000)} s left, sent ${load.sent}, lag ${lag}, ${megabytes(rss.at(-1)!)} MB`,
+    );
+    await systemClock.sleep(Math.min(SAMPLE_MS, Math.max(0, endMs - performance.now())));
+  }
+  return { rss, lagMax };
+}
+
+/** Until the lag is 0. */
+async function drain(bed: Bed, what: string): Promise<{ ms: number; rss: number[] }> {
+  const { fleet, meter, progress } = bed;
+  const beginMs = performance.now();
+  const rss: number[] = [];
+  let best = { committed: -1n, atMs: beginMs };
+  for (;;) {
+    check(bed);
+    const { ends, committed } = await meter.offsets();
+    const nowMs = performance.now();
+    rss.push(fleet.rssBytes());
+    if (ends === committed) return { ms: nowMs - beginMs, rss };
+    if (committed > best.committed) best = { committed, atMs: nowMs };
+    if (nowMs - best.atMs > STALL_MS)
+      throw new Error(`${ends - committed} records are left and nothing has moved for ${STALL_MS / 1000} s`);
+    progress.update(
+      `${what}: ${((nowMs - beginMs) / 1000).toFixed(0)} s, lag ${ends - committed}, ${megabytes(rss.at(-1)!)} MB`,
+    );
+    await systemClock.sleep(SAMPLE_MS);
+  }
+}
+
+/** @throws {Error} something ended or halted: nothing more will come of waiting */
+function check({ fleet, load }: Bed): true {
+  fleet.check();
+  load.check();
+  const [halt] = fleet.halts();
+  if (halt !== undefined) throw new Error(`a shard halted: ${halt}`);
+  return true;
+}
+
+function megabytes(bytes: number): number {
+  return Math.round(bytes / 1_048_576);
+}
+
+function optionsOf(args: readonly string[]): Options | string {
+  try {
+    const { values } = parseArgs({
+      args: [...args],
+      options: {
+        seconds: { type: "string", default: "60" },
+        "delay-ms": { type: "string", default: "200" },
+        workers: { type: "string", default: "2" },
+        keep: { type: "boolean", default: false },
+        json: { type: "boolean", default: false },
+        help: { type: "boolean", default: false },
+      },
+    });
+    if (values.help) return USAGE;
+    const number = (name: string, text: string, min: number): number => {
+      const value = Number(text);
+      if (!Number.isInteger(value) || value < min) throw new Error(`--${name} is a whole number of ${min} or more`);
+      return value;
+    };
+    return {
+      seconds: number("seconds", values.seconds, 5),
+      delayMs: number("delay-ms", values["delay-ms"], 0),
+      workers: number("workers", values.workers, 1),
+      keep: values.keep,
+      json: values.json,
+    };
+  } catch (error) {
+    return `${(error as Error).message}\n\n${USAGE}`;
+  }
+}
