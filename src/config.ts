@@ -105,6 +105,15 @@ export const SETTINGS = {
     max: 67_108_864,
     about: "bytes of input of one commit, at most",
   },
+  queueBytesMax: {
+    env: "LOCKSTEP_QUEUE_BYTES_MAX",
+    kind: "integer",
+    fallback: "33554432",
+    min: 1_048_576,
+    max: 1_073_741_824,
+    about:
+      "bytes of memory of one worker for records that were fetched and not taken yet; full queues pause their input",
+  },
   inputWaitMsMax: {
     env: "LOCKSTEP_INPUT_WAIT_MS_MAX",
     kind: "integer",

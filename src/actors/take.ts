@@ -10,9 +10,11 @@
  * Invariants
  *   IQ1 Records of one input are taken in order of offset, each once.
  *   IQ2 A rejected record (time -Infinity) never waits.
+ *   IQ3 An input is paused only while it has a record to take, and resumed at the latest when it has none.
  */
 import { assert } from "../errors.ts";
 import type { Judged } from "./judge.ts";
+import { memoryOf } from "./queue-budget.ts";
 
 /** `forced`: the wait for the other inputs was given up. Times are monotonic ms. */
 export type Next =
@@ -25,13 +27,13 @@ export interface InputQueuesOptions {
   readonly topics: readonly string[];
   /** How long a head waits for the other inputs; Infinity: for ever. */
   readonly inputWaitMsMax: number;
-  /** Per input: pause at either mark. */
+  /** Per input: pause at either mark, resume at half of both. Bytes are of memory, and their mark may change: see QueueBudget. */
   readonly recordsHigh: number;
-  readonly bytesHigh: number;
-  /** Per input: resume below both; half of the high mark unless given. */
-  readonly recordsLow?: number;
-  readonly bytesLow?: number;
+  readonly bytesHigh: () => number;
 }
+
+/** Of the high marks. */
+const LOW_SHARE = 0.5;
 
 /** Taken records that may stay in front of a queue's array before it is cut. */
 const COMPACT_AT = 1_024;
@@ -43,6 +45,7 @@ interface Queue {
   arrivedAtMs: number[];
   /** Index of the head in both. */
   head: number;
+  /** Of memory, about. */
   bytes: number;
   /** Next offset to be fetched; null before the first answer. */
   nextOffset: bigint | null;
@@ -52,12 +55,12 @@ interface Queue {
 }
 
 export class InputQueues {
-  readonly #options: Required<InputQueuesOptions>;
+  readonly #options: InputQueuesOptions;
   readonly #queues: Queue[];
   readonly #byTopic: ReadonlyMap<string, Queue>;
 
   constructor(options: InputQueuesOptions) {
-    this.#options = { recordsLow: options.recordsHigh / 2, bytesLow: options.bytesHigh / 2, ...options };
+    this.#options = options;
     this.#queues = options.topics.map(emptyQueue);
     this.#byTopic = new Map(this.#queues.map((queue) => [queue.topic, queue]));
   }
@@ -67,6 +70,7 @@ export class InputQueues {
     return this.#sum(topic, length);
   }
 
+  /** Memory of what is queued, about. */
   bytes(topic?: string): number {
     return this.#sum(topic, (queue) => queue.bytes);
   }
@@ -101,7 +105,7 @@ export class InputQueues {
       queue.nextOffset = offset + 1n;
       queue.judged.push(one);
       queue.arrivedAtMs.push(answer.answeredAtMs);
-      queue.bytes += one.bytes;
+      queue.bytes += memoryOf(one);
     }
     assert(
       queue.nextOffset === null || answer.nextOffset >= queue.nextOffset,
@@ -136,7 +140,7 @@ export class InputQueues {
     const judged = queue.judged[queue.head];
     assert(judged !== undefined, `nothing of ${topic} is queued`);
     queue.head += 1;
-    queue.bytes -= judged.bytes;
+    queue.bytes -= memoryOf(judged);
     if (queue.head === queue.judged.length) drop(queue, queue.head);
     else if (queue.head >= COMPACT_AT && queue.head * 2 >= queue.judged.length) drop(queue, queue.head);
     return judged;
@@ -152,8 +156,9 @@ export class InputQueues {
   /** True once when an input has reached a high mark: the caller pauses it. */
   pausable(topic: string): boolean {
     const queue = this.#queue(topic);
-    if (queue.paused || (length(queue) < this.#options.recordsHigh && queue.bytes < this.#options.bytesHigh))
-      return false;
+    const { recordsHigh, bytesHigh } = this.#options;
+    if (queue.paused || length(queue) === 0) return false;
+    if (length(queue) < recordsHigh && queue.bytes < bytesHigh()) return false;
     queue.paused = true;
     return true;
   }
@@ -161,7 +166,9 @@ export class InputQueues {
   /** True once when a paused input has come down to its low marks: the caller resumes it. */
   resumable(topic: string): boolean {
     const queue = this.#queue(topic);
-    if (!queue.paused || length(queue) > this.#options.recordsLow || queue.bytes > this.#options.bytesLow) return false;
+    const { recordsHigh, bytesHigh } = this.#options;
+    if (!queue.paused) return false;
+    if (length(queue) > recordsHigh * LOW_SHARE || queue.bytes > bytesHigh() * LOW_SHARE) return false;
     queue.paused = false;
     return true;
   }

@@ -12,6 +12,8 @@
  *   P5  A partition without a leader, or with a failure of its own, holds up no other one.
  *   P6  Of two answers for one position, as when a leader moves during a fetch, the second is dropped.
  *   P7  A position moves after its batch was taken. A sink that throws halts its partition there, and nothing else.
+ *   P8  One answer holds at most `maxBytesPerRequest`, however many partitions it is asked for; each request begins with another one,
+ *       so that a partition for which there was no room is served before long.
  *
  * A broker serves the requests of a connection one after the other, so a partition opened while a long poll is under way
  * waits for its end: at most `maxWaitMs`. kafkajs throws the first error of an answer, so when an answer for several
@@ -37,8 +39,10 @@ export interface FetcherOptions {
   readonly connection: Connection;
   /** Input topics, in order of definition. */
   readonly topics: readonly string[];
-  /** Bytes of one partition in one answer, default 1 MiB; a greater batch still comes whole. */
+  /** Bytes of one partition in one answer, default 256 KiB; a greater batch still comes whole. */
   readonly maxBytesPerPartition?: number;
+  /** Bytes of one answer, default 1 MiB: it is decoded and judged in one go, while nothing else of the thread moves. */
+  readonly maxBytesPerRequest?: number;
   /** Longest wait of the broker for data, default 100. */
   readonly maxWaitMs?: number;
   /**
@@ -71,13 +75,16 @@ interface Sent {
 
 export function createFetcher(options: FetcherOptions): Fetcher {
   const { connection, topics, onError } = options;
-  const maxBytesPerPartition = options.maxBytesPerPartition ?? 1_048_576;
+  const maxBytesPerPartition = options.maxBytesPerPartition ?? 262_144;
+  const maxBytesPerRequest = options.maxBytesPerRequest ?? 1_048_576;
   const maxWaitMs = options.maxWaitMs ?? 100;
 
   const slots = new Map<string, Slot>();
   const loops = new Map<number, Promise<void>>();
   const reportedAtMs = new Map<string, number>();
   const stopping = new AbortController();
+  /** Counts requests for several partitions, P8. */
+  let turn = 0;
   const leaders = createLeaders({
     connection,
     topics,
@@ -176,7 +183,7 @@ export function createFetcher(options: FetcherOptions): Fetcher {
     }
     const broker = await connection.broker(nodeId);
     if (well.length === 1) await askAlone(broker, well[0]!, maxWaitMs);
-    else if (well.length > 1) await askTogether(broker, well);
+    else if (well.length > 1) await askTogether(broker, rotated(well, turn++));
     for (const sent of due) await askAlone(broker, sent, 0);
   }
 
@@ -250,7 +257,7 @@ export function createFetcher(options: FetcherOptions): Fetcher {
     const answers = await fetchPositions(
       broker,
       wanted.map(({ slot, position }) => ({ topic: slot.topic, partition: slot.partition, position })),
-      { maxBytesPerPartition, maxWaitMs: waitMs },
+      { maxBytes: maxBytesPerRequest, maxBytesPerPartition, maxWaitMs: waitMs },
     );
     const answeredAtMs = performance.now();
     for (const answer of answers) {
@@ -340,6 +347,12 @@ function asLockstep(error: unknown, what: string): LockstepError {
     details: { type },
     cause: error,
   });
+}
+
+/** The list from its n-th item on, and then those before. */
+function rotated<T>(list: readonly T[], n: number): T[] {
+  const from = n % list.length;
+  return [...list.slice(from), ...list.slice(0, from)];
 }
 
 function keyOf(topic: string, partition: number): string {

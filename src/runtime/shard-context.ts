@@ -3,6 +3,7 @@
  */
 import type { App } from "../actors/app.ts";
 import type { Fetcher, PublisherPort, RangeReader, ShardStore, SuspectStore } from "../actors/ports.ts";
+import type { QueueBudget } from "../actors/queue-budget.ts";
 import type { ModelOptions } from "../actors/shard-model.ts";
 import type { Clock, IdSource } from "../clock.ts";
 import type { Hook } from "./failpoints.ts";
@@ -24,7 +25,6 @@ export interface ShardSettings {
   readonly snapshotMs: number;
   readonly journalKeepMs: number;
   readonly queueRecordsHigh: number;
-  readonly queueBytesHigh: number;
   readonly timersPerCommit: number;
   /** Output of one commit, at most, beyond which the batch ends early: it must be published well within the transaction's time. */
   readonly outputBytesMax: number;
@@ -50,6 +50,8 @@ export interface ShardContext {
   readonly store: ShardStore;
   readonly publisher: PublisherPort;
   readonly fetcher: Fetcher;
+  /** Shared by all shards of a worker. */
+  readonly queueBudget: QueueBudget;
   readonly openReader: () => RangeReader;
   readonly model: ModelOptions;
   readonly clock: Clock;

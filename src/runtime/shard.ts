@@ -254,8 +254,9 @@ export class Shard {
       topics: inputTopics(context),
       inputWaitMsMax: context.settings.inputWaitMsMax,
       recordsHigh: context.settings.queueRecordsHigh,
-      bytesHigh: context.settings.queueBytesHigh,
+      bytesHigh: () => context.queueBudget.share,
     });
+    const closeQueues = context.queueBudget.open(inputTopics(context).length);
     const snapshotter = new Snapshotter(context, {
       seq: row.snapshotSeq,
       rowSeq: row.seq,
@@ -292,6 +293,7 @@ export class Shard {
     } finally {
       fetcher.close(shard);
       queues.clear();
+      closeQueues();
       await snapshotter.settle();
     }
     return this.#drain(standing, snapshotter);

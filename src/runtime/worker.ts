@@ -18,6 +18,7 @@ import type {
   ShardStore,
   SuspectStore,
 } from "../actors/ports.ts";
+import { QueueBudget } from "../actors/queue-budget.ts";
 import type { Clock, IdSource } from "../clock.ts";
 import type { Config } from "../config.ts";
 import type { Log } from "../log.ts";
@@ -70,6 +71,7 @@ export class Worker {
   readonly meter: WorkerMeter;
   readonly #options: WorkerOptions;
   readonly #owner: string;
+  readonly #queueBudget: QueueBudget;
   readonly #held = new Map<number, Shard>();
   readonly #ending = new Map<number, Promise<boolean>>();
   /** Made once a shard: its connections and its count of fail-point hits outlive a hold. */
@@ -83,6 +85,7 @@ export class Worker {
 
   constructor(options: WorkerOptions) {
     this.#options = options;
+    this.#queueBudget = new QueueBudget(options.config.queueBytesMax);
     this.#owner = `${options.config.host}/${process.pid}/${options.index}`;
     this.meter = new WorkerMeter({
       worker: options.index,
@@ -189,6 +192,7 @@ export class Worker {
       store: ports.store(hook),
       publisher,
       fetcher: ports.fetcher,
+      queueBudget: this.#queueBudget,
       openReader: () => ports.openReader(shard),
       model: {
         app: loaded.app,
@@ -215,8 +219,7 @@ export class Worker {
         snapshotRecords: config.snapshotRecords,
         snapshotMs: config.snapshotMs,
         journalKeepMs: config.journalKeepMs,
-        queueRecordsHigh: config.batchRecordsMax * 3,
-        queueBytesHigh: config.batchBytesMax * 2,
+        queueRecordsHigh: config.batchRecordsMax * 2,
         timersPerCommit: TIMERS_PER_COMMIT,
         outputBytesMax: OUTPUT_BYTES_PER_COMMIT,
         outputRecordsMax: OUTPUT_RECORDS_PER_COMMIT,

@@ -40,7 +40,7 @@ class CollectingSink implements FetchSink {
 
 function fetcherOf(
   topics: string[],
-  options: { maxBytesPerPartition?: number } = {},
+  options: { maxBytesPerPartition?: number; maxBytesPerRequest?: number } = {},
 ): { fetcher: Fetcher; errors: LockstepError[] } {
   const errors: LockstepError[] = [];
   const fetcher = createFetcher({
@@ -94,6 +94,43 @@ describe("positions", () => {
     const together = new Set(sinks[0]!.batches.slice(-2).map(({ answeredAtMs }) => answeredAtMs));
     expect(together.size).toBe(1);
     expect(sinks[1]!.batches).toEqual([]);
+  });
+
+  test("P8: an answer has room for some partitions only, and all of them come all the same, side by side", async () => {
+    const topic = await freshTopic(client, "in", { partitions: 4 });
+    const values = Array.from({ length: 20 }, (_, i) => `v${i}`.padEnd(500, "."));
+    for (let partition = 0; partition < 4; partition += 1) {
+      for (const value of values) await writePlain(client, topic, [value], partition);
+    }
+    const { fetcher, errors } = fetcherOf([topic], { maxBytesPerPartition: 1_500, maxBytesPerRequest: 3_000 });
+    const sinks = Array.from({ length: 4 }, () => new CollectingSink());
+    for (const [shard, sink] of sinks.entries()) fetcher.open(shard, { [topic]: 0n }, sink);
+    for (const sink of sinks) await sink.caughtUp(20n);
+
+    for (const sink of sinks) expect(sink.values()).toEqual(values);
+    const answers = new Map<number, number>();
+    for (const { answeredAtMs, records } of sinks.flatMap(({ batches }) => batches)) {
+      const bytes = records.reduce((sum, { value }) => sum + (value?.length ?? 0), 0);
+      answers.set(answeredAtMs, (answers.get(answeredAtMs) ?? 0) + bytes);
+    }
+    expect(Math.max(...answers.values())).toBeLessThanOrEqual(3_000);
+    const firsts = sinks.map(({ batches }) => batches.find(({ records }) => records.length > 0)!.answeredAtMs);
+    const ends = sinks.map(({ batches }) => batches.findLast(({ records }) => records.length > 0)!.answeredAtMs);
+    expect(Math.max(...firsts)).toBeLessThan(Math.min(...ends)); // none waited until another was done
+    expect(errors).toEqual([]);
+  });
+
+  test("Q3: a record keeps no more memory alive than its own partition's records", async () => {
+    const topic = await freshTopic(client, "in", { partitions: 2 });
+    await writePlain(client, topic, ["small"], 0);
+    await writePlain(client, topic, ["large".padEnd(50_000, ".")], 1);
+    const { fetcher } = fetcherOf([topic]);
+    const sinks = [new CollectingSink(), new CollectingSink()];
+    for (const [shard, sink] of sinks.entries()) fetcher.open(shard, { [topic]: 0n }, sink);
+    for (const sink of sinks) await sink.caughtUp(1n);
+    const [small] = sinks[0]!.batches.flatMap(({ records }) => records);
+    expect(small!.value!.toString()).toBe("small");
+    expect(small!.value!.buffer.byteLength).toBe((small!.key?.length ?? 0) + 5);
   });
 
   test("P2: nothing comes of a paused partition, and resuming goes on where the sink stopped", async () => {

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 
 import type { Judged } from "../../../src/actors/judge.ts";
+import { memoryOf, QueueBudget } from "../../../src/actors/queue-budget.ts";
 import { InputQueues } from "../../../src/actors/take.ts";
 import { judged, op, record, testApp } from "./machines.ts";
 
@@ -10,7 +11,7 @@ const A = "in.a";
 const B = "in.b";
 const at = (topic: string, offset: number, ts: number): Judged => op(app, offset, { ts }, { topic });
 const queues = (options: Partial<ConstructorParameters<typeof InputQueues>[0]> = {}) =>
-  new InputQueues({ topics: [A, B], inputWaitMsMax: 100, recordsHigh: 10, bytesHigh: 1e6, ...options });
+  new InputQueues({ topics: [A, B], inputWaitMsMax: 100, recordsHigh: 10, bytesHigh: () => 1e6, ...options });
 const answer = (nextOffset: number, answeredAtMs: number, caughtUp = false) => ({
   nextOffset: BigInt(nextOffset),
   answeredAtMs,
@@ -105,7 +106,7 @@ describe("what is taken next", () => {
 
 describe("marks", () => {
   it("pause at the high mark and resume at the low one, once each", () => {
-    const q = queues({ recordsHigh: 4, recordsLow: 1 });
+    const q = queues({ recordsHigh: 4 });
     q.enqueue(
       A,
       [0, 1, 2].map((i) => at(A, i, i)),
@@ -115,7 +116,6 @@ describe("marks", () => {
     q.enqueue(A, [at(A, 3, 3)], answer(4, 1));
     expect([q.pausable(A), q.pausable(A), q.pausable(B)]).toEqual([true, false, false]);
     q.take(A);
-    q.take(A);
     expect(q.resumable(A)).toBe(false);
     q.take(A);
     expect([q.resumable(A), q.resumable(A)]).toEqual([true, false]);
@@ -123,9 +123,68 @@ describe("marks", () => {
 
   it("count bytes too", () => {
     const one = at(A, 0, 1);
-    const q = queues({ bytesHigh: one.bytes });
+    const q = queues({ bytesHigh: () => memoryOf(one) });
     q.enqueue(A, [one], answer(1, 1));
-    expect([q.pausable(A), q.bytes(A), q.bytes(B)]).toEqual([true, one.bytes, 0]);
+    expect([q.pausable(A), q.bytes(A), q.bytes(B)]).toEqual([true, memoryOf(one), 0]);
+  });
+
+  it("IQ3: QB1: a budget shared by any number of queues pauses none that is empty, and all of it is taken in the end", () => {
+    const load = fc.array(fc.nat({ max: 40 }), { maxLength: 60 });
+    fc.assert(
+      fc.property(load, load, fc.integer({ min: 1, max: 200_000 }), fc.nat({ max: 50 }), (a, b, bytesMax, others) => {
+        const budget = new QueueBudget(bytesMax);
+        const closeOthers = budget.open(others);
+        const close = budget.open(2);
+        const q = queues({ recordsHigh: 30, bytesHigh: () => budget.share });
+        const sources = [A, B].map((topic, i) => ({ topic, answers: [a, b][i]!, next: 0, offset: 0, paused: false }));
+        let taken = 0;
+        // One round: an answer for each input that is not paused, a batch, and the marks as the loop of a shard looks at them.
+        for (let round = 0; sources.some(({ next, answers }) => next < answers.length) || q.records() > 0; round += 1) {
+          expect(round).toBeLessThan(1_000);
+          if (round === 20) closeOthers();
+          for (const source of sources) {
+            if (source.paused) continue;
+            const records = Array.from({ length: source.answers[source.next] ?? 0 }, (_, i) =>
+              at(source.topic, source.offset + i, source.offset + i),
+            );
+            source.next += 1;
+            source.offset += records.length;
+            const caughtUp = source.next >= source.answers.length;
+            const before = q.bytes(source.topic);
+            expect(before).toBeLessThan(Math.max(1, budget.share)); // or it would be paused
+            q.enqueue(source.topic, records, answer(source.offset, round, caughtUp));
+            if (q.pausable(source.topic)) source.paused = true;
+          }
+          for (let next = q.next(1e9), n = 0; next.kind === "take" && n < 25; next = q.next(1e9), n += 1) {
+            q.take(next.topic);
+            taken += 1;
+          }
+          for (const source of sources) {
+            if (q.resumable(source.topic)) source.paused = false;
+            expect(source.paused && q.records(source.topic) === 0).toBe(false);
+          }
+        }
+        expect(taken).toBe(sources.reduce((sum, { offset }) => sum + offset, 0));
+        close();
+        closeOthers();
+        expect(budget.share).toBe(bytesMax);
+      }),
+    );
+  });
+
+  it("QB1: QB2: the shares of the open queues add up to the budget; closing twice closes once", () => {
+    const budget = new QueueBudget(1_000);
+    expect(budget.share).toBe(1_000);
+    const first = budget.open(3);
+    expect(budget.share).toBe(333);
+    const second = budget.open(1);
+    expect(budget.share).toBe(250);
+    first();
+    first();
+    expect(budget.share).toBe(1_000);
+    second();
+    budget.open(5_000);
+    expect(budget.share).toBe(1);
   });
 
   it("are forgotten with everything else by clear()", () => {

@@ -7,6 +7,7 @@ import { expect } from "vitest";
 import { assign, emit, setup } from "xstate";
 
 import { defineApp, input, insert, publish, type Schema } from "../../../src/actors/app.ts";
+import { QueueBudget } from "../../../src/actors/queue-budget.ts";
 import type { Log } from "../../../src/log.ts";
 import { createLifeLog, type LifeLog } from "../../../src/runtime/life-log.ts";
 import { Shard } from "../../../src/runtime/shard.ts";
@@ -64,7 +65,6 @@ const SETTINGS: ShardSettings = {
   snapshotMs: 1e12,
   journalKeepMs: 0,
   queueRecordsHigh: 1_000,
-  queueBytesHigh: 10_000_000,
   timersPerCommit: 100,
   outputBytesMax: 1_000_000,
   outputRecordsMax: 1_000,
@@ -112,6 +112,7 @@ export class Bed {
       store: this.store,
       publisher: this.publisher,
       fetcher: this.inputs,
+      queueBudget: new QueueBudget(10_000_000),
       openReader: () => this.inputs.openReader(),
       model: {
         app,
