@@ -2,8 +2,8 @@
  * What a shard takes next: one queue of judged records per input, merged by event time.
  *
  * The record with the smallest time is taken, ties in order of definition, but only once no other input can have an earlier
- * one: each has a record queued, or was found empty at or after the moment this one arrived. That is waited for at most
- * `inputWaitMsMax`, so that an input that cannot be fetched does not stop the others.
+ * one: each has a record queued, or was found empty at or after the moment this one arrived. An input that says nothing is given
+ * up after `inputWaitMsMax`, so that one that cannot be fetched does not stop the others.
  *
  * Which record is taken therefore depends on chance; the journal writes the outcome down.
  *
@@ -11,6 +11,8 @@
  *   IQ1 Records of one input are taken in order of offset, each once.
  *   IQ2 A rejected record (time -Infinity) never waits.
  *   IQ3 An input is paused only while it has a record to take, and resumed at the latest when it has none.
+ *   IQ4 An input is given up for its silence alone, counted from when it was last heard of or began to be wanted: a backlog that
+ *       waited long for its own turn is no reason to be impatient with the others.
  */
 import { assert } from "../errors.ts";
 import type { Judged } from "./judge.ts";
@@ -25,7 +27,7 @@ export type Next =
 export interface InputQueuesOptions {
   /** Input topics in order of definition. */
   readonly topics: readonly string[];
-  /** How long a head waits for the other inputs; Infinity: for ever. */
+  /** How long a head waits for an input that is silent; Infinity: for ever. */
   readonly inputWaitMsMax: number;
   /** Per input: pause at either mark, resume at half of both. Bytes are of memory, and their mark may change: see QueueBudget. */
   readonly recordsHigh: number;
@@ -51,6 +53,8 @@ interface Queue {
   nextOffset: bigint | null;
   /** When last known to be caught up; -1 when the latest answer left something behind. */
   caughtUpAtMs: number;
+  /** When it last answered, was emptied, or was resumed; -1 before all of these. */
+  quietSinceMs: number;
   paused: boolean;
 }
 
@@ -114,6 +118,7 @@ export class InputQueues {
     );
     queue.nextOffset = answer.nextOffset;
     queue.caughtUpAtMs = answer.caughtUp ? answer.answeredAtMs : -1;
+    queue.quietSinceMs = answer.answeredAtMs;
   }
 
   /** What may be taken at `nowMs` (monotonic). Changes nothing. */
@@ -125,24 +130,26 @@ export class InputQueues {
     if (first === null) return { kind: "idle" };
     const { topic } = first;
     const arrivedAtMs = first.arrivedAtMs[first.head]!;
-    const known =
-      headTime(first) === Number.NEGATIVE_INFINITY ||
-      this.#queues.every((queue) => length(queue) > 0 || queue.caughtUpAtMs >= arrivedAtMs);
-    if (known) return { kind: "take", topic, forced: false };
-    const untilMs = arrivedAtMs + this.#options.inputWaitMsMax;
+    const unknown = this.#queues.filter((queue) => length(queue) === 0 && queue.caughtUpAtMs < arrivedAtMs);
+    if (unknown.length === 0 || headTime(first) === Number.NEGATIVE_INFINITY)
+      return { kind: "take", topic, forced: false };
+    const sinceMs = Math.max(arrivedAtMs, ...unknown.map((queue) => queue.quietSinceMs)); // IQ4
+    const untilMs = sinceMs + this.#options.inputWaitMsMax;
     if (nowMs >= untilMs) return { kind: "take", topic, forced: true };
     return { kind: "wait", untilMs: Number.isFinite(untilMs) ? untilMs : null };
   }
 
-  /** Takes the head of an input that `next` named. */
-  take(topic: string): Judged {
+  /** Takes the head of an input that `next` named at `nowMs`. */
+  take(topic: string, nowMs: number): Judged {
     const queue = this.#queue(topic);
     const judged = queue.judged[queue.head];
     assert(judged !== undefined, `nothing of ${topic} is queued`);
     queue.head += 1;
     queue.bytes -= memoryOf(judged);
-    if (queue.head === queue.judged.length) drop(queue, queue.head);
-    else if (queue.head >= COMPACT_AT && queue.head * 2 >= queue.judged.length) drop(queue, queue.head);
+    if (queue.head === queue.judged.length) {
+      drop(queue, queue.head);
+      queue.quietSinceMs = nowMs;
+    } else if (queue.head >= COMPACT_AT && queue.head * 2 >= queue.judged.length) drop(queue, queue.head);
     return judged;
   }
 
@@ -163,13 +170,14 @@ export class InputQueues {
     return true;
   }
 
-  /** True once when a paused input has come down to its low marks: the caller resumes it. */
-  resumable(topic: string): boolean {
+  /** True once when a paused input has come down to its low marks: the caller resumes it, at `nowMs`. */
+  resumable(topic: string, nowMs: number): boolean {
     const queue = this.#queue(topic);
     const { recordsHigh, bytesHigh } = this.#options;
     if (!queue.paused) return false;
     if (length(queue) > recordsHigh * LOW_SHARE || queue.bytes > bytesHigh() * LOW_SHARE) return false;
     queue.paused = false;
+    queue.quietSinceMs = nowMs;
     return true;
   }
 
@@ -190,7 +198,17 @@ export class InputQueues {
 }
 
 function emptyQueue(topic: string): Queue {
-  return { topic, judged: [], arrivedAtMs: [], head: 0, bytes: 0, nextOffset: null, caughtUpAtMs: -1, paused: false };
+  return {
+    topic,
+    judged: [],
+    arrivedAtMs: [],
+    head: 0,
+    bytes: 0,
+    nextOffset: null,
+    caughtUpAtMs: -1,
+    quietSinceMs: -1,
+    paused: false,
+  };
 }
 
 function length(queue: Queue): number {

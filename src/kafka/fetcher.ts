@@ -12,8 +12,8 @@
  *   P5  A partition without a leader, or with a failure of its own, holds up no other one.
  *   P6  Of two answers for one position, as when a leader moves during a fetch, the second is dropped.
  *   P7  A position moves after its batch was taken. A sink that throws halts its partition there, and nothing else.
- *   P8  One answer holds at most `maxBytesPerRequest`, however many partitions it is asked for; each request begins with another one,
- *       so that a partition for which there was no room is served before long.
+ *   P8  One answer holds at most `maxBytesPerRequest`, however many partitions it is asked for. Each request begins with those that
+ *       were served longest ago: who comes first gets a whole batch, however large, so that none starves.
  *
  * A broker serves the requests of a connection one after the other, so a partition opened while a long poll is under way
  * waits for its end: at most `maxWaitMs`. kafkajs throws the first error of an answer, so when an answer for several
@@ -59,6 +59,8 @@ interface Slot {
   readonly sink: FetchSink;
   position: bigint;
   generation: number;
+  /** Count at which it was last given something, or found to be at the end. */
+  servedAt: number;
   state: "fetching" | "paused" | "halted";
   /** Since the last success. While there is one, the partition is asked for alone. */
   failure: PartitionFailure | null;
@@ -83,8 +85,8 @@ export function createFetcher(options: FetcherOptions): Fetcher {
   const loops = new Map<number, Promise<void>>();
   const reportedAtMs = new Map<string, number>();
   const stopping = new AbortController();
-  /** Counts requests for several partitions, P8. */
-  let turn = 0;
+  /** Counts what partitions were served, P8. */
+  let served = 0;
   const leaders = createLeaders({
     connection,
     topics,
@@ -104,6 +106,7 @@ export function createFetcher(options: FetcherOptions): Fetcher {
           sink,
           position: positionOf(positions, topic),
           generation: 0,
+          servedAt: 0,
           state: "fetching",
           failure: null,
           retryAtMs: 0,
@@ -183,7 +186,7 @@ export function createFetcher(options: FetcherOptions): Fetcher {
     }
     const broker = await connection.broker(nodeId);
     if (well.length === 1) await askAlone(broker, well[0]!, maxWaitMs);
-    else if (well.length > 1) await askTogether(broker, rotated(well, turn++));
+    else if (well.length > 1) await askTogether(broker, well);
     for (const sent of due) await askAlone(broker, sent, 0);
   }
 
@@ -267,6 +270,7 @@ export function createFetcher(options: FetcherOptions): Fetcher {
   }
 
   function deliver(slot: Slot, answer: PartitionAnswer, answeredAtMs: number): void {
+    const caughtUp = answer.nextOffset >= answer.lastStableOffset;
     const taken = tell(slot, () =>
       slot.sink.onFetched({
         topic: slot.topic,
@@ -274,11 +278,13 @@ export function createFetcher(options: FetcherOptions): Fetcher {
         nextOffset: answer.nextOffset,
         lastStableOffset: answer.lastStableOffset,
         logStartOffset: answer.logStartOffset,
-        caughtUp: answer.nextOffset >= answer.lastStableOffset,
+        caughtUp,
         answeredAtMs,
       }),
     );
-    if (taken) slot.position = answer.nextOffset;
+    if (!taken) return;
+    if (answer.nextOffset > slot.position || caughtUp) slot.servedAt = ++served;
+    slot.position = answer.nextOffset;
   }
 
   /** Calls the sink. How much it took before it threw is not known, so nothing is given to it again. @returns whether it returned */
@@ -319,7 +325,7 @@ export function createFetcher(options: FetcherOptions): Fetcher {
       if (slot.state !== "fetching" || connection.leader(slot.topic, slot.partition) !== nodeId) continue;
       wanted.push({ slot, generation: slot.generation, position: slot.position });
     }
-    return wanted;
+    return wanted.sort((a, b) => a.slot.servedAt - b.slot.servedAt);
   }
 
   function wantedLeaderless(): Slot[] {
@@ -347,12 +353,6 @@ function asLockstep(error: unknown, what: string): LockstepError {
     details: { type },
     cause: error,
   });
-}
-
-/** The list from its n-th item on, and then those before. */
-function rotated<T>(list: readonly T[], n: number): T[] {
-  const from = n % list.length;
-  return [...list.slice(from), ...list.slice(0, from)];
 }
 
 function keyOf(topic: string, partition: number): string {

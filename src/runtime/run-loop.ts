@@ -2,8 +2,8 @@
  * The loop of a running shard. Written as the list it is:
  *
  *   1. take      a batch from the queues, as much as the maxima allow: backlog makes batches bigger
- *   2. commit    fold, Postgres, Kafka (commit.ts)
- *   3. flow      resume inputs whose queues have drained
+ *   2. flow      resume inputs whose queues have drained
+ *   3. commit    fold, Postgres, Kafka (commit.ts)
  *   4. snapshot  when due, beside the loop
  *   5. rest      nothing to take: tick, confirm alone, look at the row; then wait for records, the next deadline or a stop
  *
@@ -77,7 +77,10 @@ export async function runLoop(context: ShardContext, standing: Standing, loop: R
     const broken = loop.broken();
     if (broken) throw broken;
 
-    if (pending.length === 0) pending = takeBatch(context, loop.queues);
+    if (pending.length === 0) {
+      pending = takeBatch(context, loop.queues);
+      resumeDrained(context, loop.queues); // not after the commit: what is taken next is fetched meanwhile
+    }
     if (pending.length === 0) pending = tick(context, standing, loop.queues, { lastTakenMs, timeAtLastTaken });
 
     if (pending.length > 0) {
@@ -101,7 +104,6 @@ export async function runLoop(context: ShardContext, standing: Standing, loop: R
       loop.snapshotter.committed(pending.length);
       await loop.snapshotter.step(standing);
       pending = [];
-      resumeDrained(context, loop.queues);
       continue;
     }
 
@@ -135,7 +137,7 @@ function takeBatch(context: ShardContext, queues: InputQueues): Item[] {
     const next = queues.next(now);
     if (next.kind !== "take") break;
     if (next.forced) context.log.waitedForInput({ ms: settings.inputWaitMsMax });
-    const judged = queues.take(next.topic);
+    const judged = queues.take(next.topic, now);
     bytes += judged.bytes;
     items.push({ kind: "record", judged });
   }
@@ -194,5 +196,7 @@ async function whenStoreAnswers(context: ShardContext, loop: RunLoop, act: () =>
 }
 
 function resumeDrained(context: ShardContext, queues: InputQueues): void {
-  for (const topic of inputTopics(context)) if (queues.resumable(topic)) context.fetcher.resume(context.shard, topic);
+  const now = context.clock.monotonicMs();
+  for (const topic of inputTopics(context))
+    if (queues.resumable(topic, now)) context.fetcher.resume(context.shard, topic);
 }

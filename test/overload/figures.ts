@@ -27,7 +27,6 @@ export interface Figures {
   readonly findings: readonly string[];
   /** SIGTERM: the process drained and exited with 0. */
   readonly drained: boolean;
-  readonly halts: readonly string[];
 }
 
 export const MEMORY_RATIO_MAX = 1.5;
@@ -55,7 +54,6 @@ export function faultsOf(figures: Figures): string[] {
     if (figures[kind] !== 0) faults.push(`${kind} is ${figures[kind]}`);
   if (!figures.auditClean) faults.push(`the audit is not clean: ${figures.findings.slice(0, 5).join("; ")}`);
   if (!figures.drained) faults.push("the process did not drain and exit with 0 after SIGTERM");
-  for (const halt of figures.halts) faults.push(`a shard halted: ${halt}`);
   return faults;
 }
 

@@ -114,6 +114,8 @@ describe("positions", () => {
       answers.set(answeredAtMs, (answers.get(answeredAtMs) ?? 0) + bytes);
     }
     expect(Math.max(...answers.values())).toBeLessThanOrEqual(3_000);
+    for (const { caughtUp, nextOffset } of sinks.flatMap(({ batches }) => batches))
+      expect(caughtUp).toBe(nextOffset === 20n);
     const firsts = sinks.map(({ batches }) => batches.find(({ records }) => records.length > 0)!.answeredAtMs);
     const ends = sinks.map(({ batches }) => batches.findLast(({ records }) => records.length > 0)!.answeredAtMs);
     expect(Math.max(...firsts)).toBeLessThan(Math.min(...ends)); // none waited until another was done

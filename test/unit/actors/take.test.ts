@@ -31,7 +31,7 @@ describe("what is taken next", () => {
     for (let i = 0; i < 3; i += 1) {
       const next = q.next(1);
       expect(next).toMatchObject({ kind: "take", forced: false });
-      const { record, timeMs } = q.take((next as { topic: string }).topic);
+      const { record, timeMs } = q.take((next as { topic: string }).topic, 1);
       order.push(`${record.topic} ${timeMs}`);
     }
     expect(order).toEqual(["in.b 50", "in.a 60", "in.a 70"]);
@@ -56,6 +56,30 @@ describe("what is taken next", () => {
     expect(q.next(1_003)).toMatchObject({ kind: "wait" });
   });
 
+  it("IQ4: waits for an input that is heard of, however long the head has waited for its own turn", () => {
+    const q = queues();
+    q.enqueue(A, [at(A, 0, 10), at(A, 1, 60)], answer(2, 1_000, true));
+    q.enqueue(B, [at(B, 0, 20)], answer(1, 1_000));
+    q.take(A, 5_000);
+    q.take(B, 5_000); // now there is nothing of B, and what comes next may be earlier than 60
+    expect(q.next(5_000)).toEqual({ kind: "wait", untilMs: 5_100 });
+    q.enqueue(B, [], answer(1, 5_090)); // no room in the answer, and more to come
+    expect(q.next(5_100)).toEqual({ kind: "wait", untilMs: 5_190 });
+    expect(q.next(5_190)).toEqual({ kind: "take", topic: A, forced: true });
+    q.enqueue(B, [at(B, 1, 30)], answer(2, 5_195));
+    expect(q.next(5_195)).toEqual({ kind: "take", topic: B, forced: false });
+  });
+
+  it("IQ4: waits anew for an input that was paused until now", () => {
+    const q = queues({ recordsHigh: 1 });
+    q.enqueue(A, [at(A, 0, 60)], answer(1, 1_000, true));
+    q.enqueue(B, [at(B, 0, 20)], answer(1, 1_000));
+    expect(q.pausable(B)).toBe(true);
+    q.take(B, 2_000);
+    expect(q.resumable(B, 3_000)).toBe(true);
+    expect(q.next(3_000)).toEqual({ kind: "wait", untilMs: 3_100 });
+  });
+
   it("may wait for ever", () => {
     const q = queues({ inputWaitMsMax: Number.POSITIVE_INFINITY });
     q.enqueue(A, [at(A, 0, 60)], answer(1, 1_000));
@@ -67,7 +91,7 @@ describe("what is taken next", () => {
     q.enqueue(A, [at(A, 0, 60)], answer(1, 1));
     q.enqueue(B, [judged(app, record(B, 0, { value: null }))], answer(1, 1));
     expect(q.next(1)).toEqual({ kind: "take", topic: B, forced: false });
-    q.take(B);
+    q.take(B, 1);
     q.enqueue(A, [], answer(1, 2, true));
     expect(q.next(2)).toMatchObject({ kind: "wait" });
   });
@@ -84,7 +108,8 @@ describe("what is taken next", () => {
         }));
         const taken: Judged[] = [];
         const takeAll = (nowMs: number): void => {
-          for (let next = q.next(nowMs); next.kind === "take"; next = q.next(nowMs)) taken.push(q.take(next.topic));
+          for (let next = q.next(nowMs); next.kind === "take"; next = q.next(nowMs))
+            taken.push(q.take(next.topic, nowMs));
         };
         for (const [i, chunk] of [...chunks, 1e6].entries()) {
           for (const source of sources) {
@@ -112,13 +137,13 @@ describe("marks", () => {
       [0, 1, 2].map((i) => at(A, i, i)),
       answer(3, 1),
     );
-    expect([q.pausable(A), q.resumable(A)]).toEqual([false, false]);
+    expect([q.pausable(A), q.resumable(A, 1)]).toEqual([false, false]);
     q.enqueue(A, [at(A, 3, 3)], answer(4, 1));
     expect([q.pausable(A), q.pausable(A), q.pausable(B)]).toEqual([true, false, false]);
-    q.take(A);
-    expect(q.resumable(A)).toBe(false);
-    q.take(A);
-    expect([q.resumable(A), q.resumable(A)]).toEqual([true, false]);
+    q.take(A, 1);
+    expect(q.resumable(A, 1)).toBe(false);
+    q.take(A, 1);
+    expect([q.resumable(A, 1), q.resumable(A, 1)]).toEqual([true, false]);
   });
 
   it("count bytes too", () => {
@@ -156,11 +181,11 @@ describe("marks", () => {
             if (q.pausable(source.topic)) source.paused = true;
           }
           for (let next = q.next(1e9), n = 0; next.kind === "take" && n < 25; next = q.next(1e9), n += 1) {
-            q.take(next.topic);
+            q.take(next.topic, 1e9);
             taken += 1;
           }
           for (const source of sources) {
-            if (q.resumable(source.topic)) source.paused = false;
+            if (q.resumable(source.topic, 1)) source.paused = false;
             expect(source.paused && q.records(source.topic) === 0).toBe(false);
           }
         }
@@ -192,7 +217,7 @@ describe("marks", () => {
     q.enqueue(A, [at(A, 5, 1)], answer(6, 1, true));
     q.pausable(A);
     q.clear();
-    expect([q.records(), q.bytes(), q.nextOffset(A), q.resumable(A), q.caughtUp(1, 1e9)]).toEqual([
+    expect([q.records(), q.bytes(), q.nextOffset(A), q.resumable(A, 1), q.caughtUp(1, 1e9)]).toEqual([
       0,
       0,
       null,
@@ -211,7 +236,7 @@ describe("being caught up", () => {
     expect(q.caughtUp(1_000, 50)).toBe(false);
     q.enqueue(B, [at(B, 0, 1)], answer(1, 1_010, true));
     expect(q.caughtUp(1_010, 50)).toBe(false);
-    q.take(B);
+    q.take(B, 1);
     expect(q.caughtUp(1_010, 50)).toBe(true);
     expect(q.caughtUp(1_051, 50)).toBe(false);
     q.enqueue(A, [], answer(0, 1_052, false));
