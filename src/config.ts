@@ -356,6 +356,7 @@ export function loadConfig(env: NodeJS.ProcessEnv, needs: readonly Need[] = ["br
 
 /** Variables of the stack and the tests; they are not settings of a process. */
 const OTHER_VARIABLES = [
+  "LOCKSTEP_STACK",
   "LOCKSTEP_KAFKA_LIBS",
   "LOCKSTEP_TEST_KAFKA",
   "LOCKSTEP_TEST_POSTGRES",

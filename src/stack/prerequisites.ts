@@ -52,14 +52,29 @@ export function postgresPackage(platform = `${process.platform}-${process.arch}`
   }
 }
 
-export function stackUnavailable(missing: readonly Missing[]): LockstepError {
-  const list = missing.map((piece) => `  - ${piece.what}: ${piece.install}`).join("\n");
-  return new LockstepError(
-    "STACK_UNAVAILABLE",
-    `the embedded stack cannot start, something is missing:\n${list}\n` +
-      "or name running servers: LOCKSTEP_KAFKA_BROKERS=host:port LOCKSTEP_DATABASE_URL=postgres://...",
-    { details: { missing } },
-  );
+/**
+ * @param missing    of the stack's servers
+ * @param containers what containers, which would do in their place, need; none when they were no choice
+ * @param forced     the source that LOCKSTEP_STACK names
+ */
+export function stackUnavailable(
+  missing: readonly Missing[],
+  containers: readonly Missing[] = [],
+  forced: string | null = null,
+): LockstepError {
+  const list = (pieces: readonly Missing[]) => pieces.map((piece) => `  - ${piece.what}: ${piece.install}`).join("\n");
+  const ways = [
+    ...(missing.length > 0 ? [list(missing)] : []),
+    ...(containers.length > 0
+      ? [`${missing.length > 0 ? "or, for servers in containers:\n" : ""}${list(containers)}`]
+      : []),
+    ...(forced === null
+      ? ["or name running servers: LOCKSTEP_KAFKA_BROKERS=host:port LOCKSTEP_DATABASE_URL=postgres://..."]
+      : [`LOCKSTEP_STACK=${forced} allows nothing else; unset it to take whatever can be had`]),
+  ];
+  return new LockstepError("STACK_UNAVAILABLE", `the stack cannot start, something is missing:\n${ways.join("\n")}`, {
+    details: { missing: [...missing, ...containers] },
+  });
 }
 
 /** @returns the feature version (17 for "17.0.15", 8 for "1.8.0"), null when the command cannot be run */

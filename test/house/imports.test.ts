@@ -20,6 +20,7 @@ const PACKAGE_OWNERS: Readonly<Record<string, readonly string[]>> = {
   "prom-client": ["src/telemetry/"],
   xstate: ["src/actors/", "src/machines/", "src/testing/"],
   commander: ["src/cli/"],
+  testcontainers: ["src/stack/"],
 };
 
 /** Folder -> the folders of src that it must not import. */
