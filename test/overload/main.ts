@@ -144,6 +144,7 @@ async function run(
       main: MAIN,
       env: { ...env, LOCKSTEP_DATABASE_URL: delayed.href },
       httpPorts: await freePorts(1),
+      relay: true,
       dir: join(dir, name),
       clock: systemClock,
     });
