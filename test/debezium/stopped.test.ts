@@ -1,9 +1,3 @@
-/**
- * What stops Debezium's task, and what comes of it: each is a sentence of ops/debezium/README.md.
- */
-import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import kafkajs from "kafkajs";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
