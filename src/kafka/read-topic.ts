@@ -81,3 +81,23 @@ export async function topicEnds(client: KafkaClient, topic: string, deadlineMs =
     connection.destroy();
   }
 }
+
+/** Where the log of each partition begins. @throws {LockstepError} KAFKA_UNAVAILABLE */
+export async function lowWatermarks(
+  client: KafkaClient,
+  topic: string,
+  deadlineMs = 30_000,
+): Promise<{ partition: number; low: bigint }[]> {
+  const connection = openConnection(client);
+  try {
+    await persist(connection, { what: `metadata of ${topic}`, deadlineMs }, () => connection.watch([topic]));
+    const found: { partition: number; low: bigint }[] = [];
+    for (const partition of connection.partitions(topic)) {
+      const { low } = await readOffsets(connection, topic, partition, deadlineMs);
+      found.push({ partition, low });
+    }
+    return found;
+  } finally {
+    connection.destroy();
+  }
+}

@@ -3,6 +3,7 @@ import type { Clock } from "../clock.ts";
 import type { Writer } from "../kafka/transactional-writer.ts";
 import type { Log } from "../log.ts";
 import type { LockSession } from "../storage/relay-lock.ts";
+import type { Ask } from "../storage/relay-store.ts";
 import type { ReplicationStream } from "../storage/replication-stream.ts";
 import type { OutboxTargets } from "./outbox-record.ts";
 import type { RelayObserver } from "./status.ts";
@@ -34,6 +35,8 @@ export interface RelayPorts {
   committed(): Promise<{ offset: bigint; metadata: string } | null>;
   targets(): Promise<OutboxTargets>;
   openStream(at: { slot: string; publication: string; startLsn: bigint }): Promise<ReplicationStream>;
+  /** A statement of the pruning, on a connection of its own. @throws {LockstepError} */
+  prune: Ask;
   close(): Promise<void>;
 }
 

@@ -10,6 +10,7 @@ import { createPublisher } from "../kafka/publisher.ts";
 import { describeTopics, maxMessageBytes, type TopicDescription } from "../kafka/topics.ts";
 import { fenceWriter } from "../kafka/transactional-writer.ts";
 import type { Log } from "../log.ts";
+import { createPool, query } from "../storage/pool.ts";
 import { openLockSession } from "../storage/relay-lock.ts";
 import { openReplicationStream } from "../storage/replication-stream.ts";
 import { type RelayContext, type RelayHook, type RelayPorts, type RelaySettings, relayGroupId } from "./context.ts";
@@ -101,6 +102,8 @@ export function openRelayPorts(options: {
   const client = createKafkaClient({ brokers: config.brokers, clientId, logger: log });
   const group = relayGroupId(groupId);
   const reader = createPublisher({ client, groupId: group, topics: [outbox.topic], readDeadlineMs: COMMITTED_MS });
+  // Connects when it is first asked, which without pruning is never.
+  const pool = createPool(config.databaseUrl, { max: 1, applicationName: `${clientId}-prune`, log });
   let targets: OutboxTargets | null = null;
   return {
     openSession: () =>
@@ -136,7 +139,10 @@ export function openRelayPorts(options: {
         startLsn,
         timeoutMs: config.relayTimeoutMs,
       }),
-    close: () => reader.close(),
+    prune: async (text, values) => (await query(pool, text, values)).rows as never,
+    close: async () => {
+      await Promise.all([reader.close(), pool.end()]);
+    },
   };
 }
 
@@ -161,14 +167,15 @@ async function readTargets(
       topic: name,
       partitions: description.partitions,
       bytesMax: maxMessageBytes(description) - OVERHEAD_BYTES,
-      aheadMsMax: aheadMsMax(description),
+      aheadMsMax: timestampMs(description, "message.timestamp.after.max.ms", 3_600_000),
+      behindMsMax: timestampMs(description, "message.timestamp.before.max.ms", Number.MAX_SAFE_INTEGER),
     };
   };
   return { table, events: target(topic), deadLetters: target(deadLetters) };
 }
 
-/** Kafka's default where the setting was not readable: 1 h. */
-function aheadMsMax({ config }: TopicDescription): number {
+/** @param otherwise Kafka's default, where the setting was not readable */
+function timestampMs({ config }: TopicDescription, setting: string, otherwise: number): number {
   if (config["message.timestamp.type"] === "LogAppendTime") return Number.MAX_SAFE_INTEGER;
-  return Math.min(Number.MAX_SAFE_INTEGER, Number(config["message.timestamp.after.max.ms"] ?? 3_600_000));
+  return Math.min(Number.MAX_SAFE_INTEGER, Number(config[setting] ?? otherwise));
 }

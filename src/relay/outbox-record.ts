@@ -19,6 +19,8 @@ export interface OutboxTarget {
   readonly bytesMax: number;
   /** Timestamps further ahead of the broker's clock are refused (`message.timestamp.after.max.ms`). */
   readonly aheadMsMax: number;
+  /** And those further behind it (`message.timestamp.before.max.ms`). */
+  readonly behindMsMax: number;
 }
 
 export interface OutboxTargets {
@@ -64,11 +66,15 @@ export function toOutboxRecord(values: LoggedValues, committedMs: number, target
     key,
     value: column("payload"),
     headers: headers.filter(([, value]) => value !== null),
-    timestampMs: BigInt(timestampOf(occurred?.ms ?? null, committedMs, events.aheadMsMax)),
+    timestampMs: BigInt(timestampOf(occurred?.ms ?? null, committedMs, events)),
   };
   const fault = faultOf(record, values, events);
   if (fault === null) return { record, dead: false };
-  return { record: deadLetter(record, fault, { table, target: deadLetters }), dead: true };
+  const timestamp = BigInt(timestampOf(occurred?.ms ?? null, committedMs, deadLetters));
+  return {
+    record: deadLetter({ ...record, timestampMs: timestamp }, fault, { table, target: deadLetters }),
+    dead: true,
+  };
 }
 
 interface Fault {
@@ -114,10 +120,14 @@ function deadLetter(
 }
 
 /** A time that the broker would refuse must not stop the relay: the record then has the commit's. */
-function timestampOf(occurredMs: number | null, committedMs: number, aheadMsMax: number): number {
-  if (occurredMs === null || occurredMs < 0 || occurredMs > committedMs + aheadMsMax * CLOCKS)
-    return Math.max(0, committedMs);
-  return occurredMs;
+function timestampOf(
+  occurredMs: number | null,
+  committedMs: number,
+  { aheadMsMax, behindMsMax }: OutboxTarget,
+): number {
+  if (occurredMs === null || occurredMs < 0) return Math.max(0, committedMs);
+  const taken = occurredMs <= committedMs + aheadMsMax * CLOCKS && occurredMs >= committedMs - behindMsMax * CLOCKS;
+  return taken ? occurredMs : Math.max(0, committedMs);
 }
 
 /** As Postgres prints a timestamptz in UTC. */

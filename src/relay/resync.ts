@@ -12,7 +12,8 @@
  */
 import { LockstepError } from "../errors.ts";
 import type { KafkaClient } from "../kafka/client.ts";
-import { readTopic } from "../kafka/read-topic.ts";
+import { lowWatermarks, readTopic } from "../kafka/read-topic.ts";
+import { describeTopics } from "../kafka/topics.ts";
 import type { Writer } from "../kafka/transactional-writer.ts";
 import { formatLsn } from "../storage/lsn.ts";
 import type { LoggedValues } from "../storage/pgoutput.ts";
@@ -70,6 +71,12 @@ async function underLock(options: ResyncOptions, lock: LockSession): Promise<Res
   if (row === null || row.slotLsn === null)
     throw new LockstepError("RELAY_NOT_SET_UP", `No relay is set up for ${app}: run \`lockstep migrate\`.`);
   const writer = await fence(context);
+  try {
+    await assertTopicsTell(options, await context.ports.targets());
+  } catch (error) {
+    await writer.close();
+    throw error;
+  }
   let made: NewSlot | null = null;
   const slot = await noteNewSlot(lock.query, app);
   try {
@@ -129,8 +136,51 @@ async function fence({ ports, clock }: RelayContext): Promise<Writer> {
   }
 }
 
-async function idsOnTopic(client: KafkaClient, targets: OutboxTargets): Promise<Set<string>> {
-  const ids = new Set<string>();
+/**
+ * What a topic has lost would be published a second time.
+ * @throws {LockstepError} RELAY_RESYNC_NEEDED it cannot be told from the topics what was published
+ */
+async function assertTopicsTell({ client, since, dryRun }: ResyncOptions, targets: OutboxTargets): Promise<void> {
+  const names = [targets.events.topic, targets.deadLetters.topic];
+  for (const { name, config } of (await describeTopics(client, names)).values()) {
+    if (config["cleanup.policy"]?.includes("compact"))
+      throw new LockstepError(
+        "RELAY_RESYNC_NEEDED",
+        `Topic "${name}" is compacted (cleanup.policy ${config["cleanup.policy"]}): it does not say which events were published. Nothing was changed.`,
+      );
+  }
+  if (dryRun || since !== null) return;
+  for (const name of names) {
+    const begin = (await lowWatermarks(client, name)).find(({ low }) => low > 0n);
+    if (begin !== undefined)
+      throw new LockstepError(
+        "RELAY_RESYNC_NEEDED",
+        `${name}/${begin.partition} begins at ${begin.low}: its retention has removed events, whose rows would be published again. Say with --since from when on the topic has everything. Nothing was changed.`,
+      );
+  }
+}
+
+/** A Set ends at 2^24 entries; so one for each value of the first byte. */
+class IdSet {
+  readonly #parts = new Map<string, Set<string>>();
+  size = 0;
+
+  add(id: string): void {
+    const key = id.slice(0, 2);
+    const part = this.#parts.get(key) ?? new Set<string>();
+    this.#parts.set(key, part);
+    this.size -= part.size;
+    part.add(id);
+    this.size += part.size;
+  }
+
+  has(id: string): boolean {
+    return this.#parts.get(id.slice(0, 2))?.has(id) === true;
+  }
+}
+
+async function idsOnTopic(client: KafkaClient, targets: OutboxTargets): Promise<IdSet> {
+  const ids = new IdSet();
   for (const { topic } of [targets.events, targets.deadLetters]) {
     for await (const { headers } of readTopic({ client, topic })) {
       const id = headers.find(([name]) => name === "event_id")?.[1];
@@ -151,10 +201,12 @@ function createPublisher(
     Array.from({ length: partitions }, (_, partition) => ({ topic, partition })),
   );
   let waiting: LoggedValues[] = [];
+  let bytes = 0;
 
   async function flush(): Promise<void> {
     const rows = waiting;
     waiting = [];
+    bytes = 0;
     const records = rows.map((values) => toOutboxRecord(values, context.clock.wallMs(), targets).record);
     await writer.publish({ records, offsets, leftovers });
     leftovers = [];
@@ -164,18 +216,19 @@ function createPublisher(
     async add(rows: readonly LoggedValues[]) {
       for (const values of rows) {
         waiting.push(values);
-        if (waiting.length >= context.settings.batchRecordsMax) await flush();
+        bytes += bytesOf(values);
+        if (waiting.length >= context.settings.batchRecordsMax || bytes >= context.settings.batchBytesMax)
+          await flush();
       }
-      if (bytesOf(waiting) >= context.settings.batchBytesMax) await flush();
     },
     /** The position stands in Kafka in any case. */
     finish: flush,
   };
 }
 
-function bytesOf(rows: readonly LoggedValues[]): number {
+function bytesOf(values: LoggedValues): number {
   let bytes = 0;
-  for (const values of rows) for (const value of values.values()) bytes += value?.length ?? 0;
+  for (const value of values.values()) bytes += value?.length ?? 0;
   return bytes;
 }
 

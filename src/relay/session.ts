@@ -22,7 +22,7 @@ import type { ReplicationStream } from "../storage/replication-stream.ts";
 import type { RelayContext } from "./context.ts";
 import { type Cut, type Cutter, createCutter } from "./cutter.ts";
 import { type OutboxTargets, toOutboxRecord } from "./outbox-record.ts";
-import { formatPosition, type LogIdentity, type RelayPosition } from "./position.ts";
+import { formatPosition, type LogIdentity, parsePosition, type RelayPosition } from "./position.ts";
 import { createPruner } from "./pruner.ts";
 import { decideStart } from "./start.ts";
 
@@ -75,6 +75,9 @@ export async function runSession(context: RelayContext, lock: LockSession, signa
   ): Promise<Session> {
     const { app, groupId, clock, observer } = of;
     const committed = await ports.committed();
+    // Also by one that then halts: a stray keeps log on the server's disk. The one that K names may be a resync's that did not end.
+    const named = committed && parsePosition(committed.offset, committed.metadata);
+    await dropStraySlots(parts.lock.query, app, { keep: named?.log.slot ?? null });
     const inspection = await inspectRelay(parts.lock.query, app);
     await hook("position-read");
     const start = decideStart({ ...inspection, app, groupId, committed });
@@ -92,7 +95,6 @@ export async function runSession(context: RelayContext, lock: LockSession, signa
     await publish(session, { records: [], deadLetters: 0, position: start.position, committedMs: [] }, { first: true });
     await hook("position-written");
     await markStarted(parts.lock.query, app);
-    await dropStraySlots(parts.lock.query, app);
     observer.slot = row.slot;
     return session;
   }
@@ -145,7 +147,14 @@ async function relayRows(session: Session, stream: ReplicationStream): Promise<v
     bytesMax: settings.batchBytesMax,
     toRecord: (values, committedMs) => toOutboxRecord(values, committedMs, targets),
   });
-  const pruner = createPruner({ lock: session.lock, table: row.table, keepMs: settings.keepMs, clock, observer, log });
+  const pruner = createPruner({
+    ask: context.ports.prune,
+    table: row.table,
+    keepMs: settings.keepMs,
+    clock,
+    observer,
+    log,
+  });
   observer.state = "running";
   observer.reason = null;
   observer.waitingSinceMs = null;
@@ -154,23 +163,27 @@ async function relayRows(session: Session, stream: ReplicationStream): Promise<v
     "the relay runs",
   );
   const tickMs = Math.min(settings.positionMs, 1_000);
-  while (!signal.aborted) {
-    const events = await stream.take(tickMs, signal);
-    let asked = false;
-    for (const event of events) {
-      cutter.add(event);
-      if (event.kind === "reached") asked ||= event.asked;
+  try {
+    while (!signal.aborted) {
+      const events = await stream.take(tickMs, signal);
+      let asked = false;
+      for (const event of events) {
+        cutter.add(event);
+        if (event.kind === "reached") asked ||= event.asked;
+        observe(session, cutter);
+        if (cutter.full) await send(session, stream, cutter);
+      }
+      if (isDue(session, cutter, asked)) await send(session, stream, cutter);
       observe(session, cutter);
-      if (cutter.full) await send(session, stream, cutter);
+      pruner.run(session.position.lsn);
+      if (observer.setUpChanged)
+        throw new LockstepError(
+          "RELAY_SET_UP_CHANGED",
+          `The publication ${row.publication}, or the place of ${row.table} in it, has changed while the relay ran. \`lockstep relay resync\` publishes what the topic lacks and goes on from there.`,
+        );
     }
-    if (isDue(session, cutter, asked)) await send(session, stream, cutter);
-    observe(session, cutter);
-    await pruner.run(session.position.lsn);
-    if (observer.setUpChanged)
-      throw new LockstepError(
-        "RELAY_SET_UP_CHANGED",
-        `The publication ${row.publication}, or the place of ${row.table} in it, has changed while the relay ran. \`lockstep relay resync\` publishes what the topic lacks and goes on from there.`,
-      );
+  } finally {
+    await pruner.settled();
   }
 }
 

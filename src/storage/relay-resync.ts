@@ -17,7 +17,7 @@ export interface NewSlot {
   close(): Promise<void>;
 }
 
-const PAGE_ROWS = 1_000;
+const PAGE_ROWS = 250;
 
 /**
  * Publication and table as they must be before the slot is made, whatever was dropped or changed: one that does not send every row, or

@@ -1,7 +1,7 @@
 /**
  * What the relay reads and notes in Postgres besides the log: its row, the server, the slot, and the rows to prune.
  *
- * Every statement goes through the session of the lock (`Ask`), so who is answered still had the lock; `relay status` asks through a pool.
+ * Statements go through the session of the lock (`Ask`), so who is answered still had the lock; pruning and `relay status` ask through a pool.
  */
 import type pg from "pg";
 
@@ -125,12 +125,12 @@ export async function markStarted(ask: Ask, app: string): Promise<void> {
 }
 
 /** Drops what an interrupted or finished resync has left; one that is in use is left for the next time. */
-export async function dropStraySlots(ask: Ask, app: string): Promise<void> {
+export async function dropStraySlots(ask: Ask, app: string, { keep = null as string | null } = {}): Promise<void> {
   await ask(
     `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
      WHERE slot_name = ANY ((SELECT stray_slots FROM lockstep.relay WHERE app = $1)::text[]) AND NOT active
-       AND slot_name <> (SELECT slot FROM lockstep.relay WHERE app = $1)`,
-    [app],
+       AND slot_name <> (SELECT slot FROM lockstep.relay WHERE app = $1) AND slot_name IS DISTINCT FROM $2::text`,
+    [app, keep],
   );
   await ask(
     `UPDATE lockstep.relay SET stray_slots = ARRAY(SELECT slot_name::text FROM pg_replication_slots WHERE slot_name = ANY (stray_slots))

@@ -9,13 +9,25 @@ import { type OutboxTargets, toOutboxRecord } from "../../../src/relay/outbox-re
 
 const targets: OutboxTargets = {
   table: "app.outbox",
-  events: { topic: "orders", partitions: 6, bytesMax: 2_000, aheadMsMax: 3_600_000 },
-  deadLetters: { topic: "orders.dlq", partitions: 3, bytesMax: 2_000, aheadMsMax: 3_600_000 },
+  events: {
+    topic: "orders",
+    partitions: 6,
+    bytesMax: 2_000,
+    aheadMsMax: 3_600_000,
+    behindMsMax: Number.MAX_SAFE_INTEGER,
+  },
+  deadLetters: {
+    topic: "orders.dlq",
+    partitions: 3,
+    bytesMax: 2_000,
+    aheadMsMax: 3_600_000,
+    behindMsMax: Number.MAX_SAFE_INTEGER,
+  },
 };
 const COMMITTED_MS = Date.parse("2026-11-21T00:30:00Z");
 const KEY = "2b0e8f14-7f0f-4c55-9d0b-0a2f6f1f9c11";
 
-function made(change: Record<string, string | null> = {}) {
+function made(change: Record<string, string | null> = {}, to = targets) {
   const row = {
     event_id: "11111111-1111-4111-8111-111111111111",
     aggregate_type: "order",
@@ -26,7 +38,7 @@ function made(change: Record<string, string | null> = {}) {
     ...change,
   };
   const values = new Map(Object.entries(row).map(([name, text]) => [name, text === null ? null : Buffer.from(text)]));
-  const { record, dead } = toOutboxRecord(values, COMMITTED_MS, targets);
+  const { record, dead } = toOutboxRecord(values, COMMITTED_MS, to);
   const headers = Object.fromEntries(record.headers.map(([name, value]) => [name, String(value)]));
   return { record, dead, headers, row };
 }
@@ -109,4 +121,27 @@ test("RI6: a table that has lost a column halts", () => {
   expect(() => toOutboxRecord(new Map(), COMMITTED_MS, targets)).toThrow(
     expect.objectContaining({ code: "RELAY_SET_UP_CHANGED" }),
   );
+});
+
+test.each<[name: string, event: string | null, occurred: string, ms: number]>([
+  ["an event within the limits: its own", "1", "2026-11-21 00:10:00+00", Date.parse("2026-11-21T00:10:00Z")],
+  ["an event too far behind: the commit's", "1", "2026-11-20 23:30:00+00", COMMITTED_MS],
+  [
+    "a dead letter that its own topic takes: its own",
+    null,
+    "2026-11-20 23:30:00+00",
+    Date.parse("2026-11-20T23:30:00Z"),
+  ],
+  ["a dead letter too far behind: the commit's", null, "2026-11-20 12:00:00+00", COMMITTED_MS],
+])("a time that the topic would refuse as too old, %s", (_, event_id, occurred_at, ms) => {
+  const { record, dead } = made(
+    { event_id, occurred_at },
+    {
+      ...targets,
+      events: { ...targets.events, behindMsMax: 3_600_000 },
+      deadLetters: { ...targets.deadLetters, behindMsMax: 10 * 3_600_000 },
+    },
+  );
+  expect(dead).toBe(event_id === null);
+  expect(record.timestampMs).toBe(BigInt(ms));
 });
