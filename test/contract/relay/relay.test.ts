@@ -8,6 +8,7 @@ import { partitionFor } from "../../../src/actors/partition.ts";
 import { fenceWriter } from "../../../src/kafka/transactional-writer.ts";
 import { relayGroupId } from "../../../src/relay/context.ts";
 import { createRelay } from "../../../src/relay/open.ts";
+import { formatPosition } from "../../../src/relay/position.ts";
 import { resync } from "../../../src/relay/resync.ts";
 import { formatLsn, parseLsn } from "../../../src/storage/lsn.ts";
 import { openLockSession } from "../../../src/storage/relay-lock.ts";
@@ -72,7 +73,8 @@ describe("set-up", () => {
     const relay = it.start();
     expect(await relay.said("relay-halted")).toMatchObject({ err: { code: "RELAY_RESYNC_NEEDED" } });
     expect(await it.records()).toEqual([]);
-    expect(relay.reports.at(-1)).toMatchObject({ state: "halted", reason: { code: "RELAY_RESYNC_NEEDED" } });
+    const report = await until(() => relay.reports.find(({ state }) => state === "halted"), { what: "the report" });
+    expect(report).toMatchObject({ reason: { code: "RELAY_RESYNC_NEEDED" } });
 
     expect(await resyncOf(it, { dryRun: true })).toMatchObject({ rows: 3, onTopic: 0, missing: 3 });
     expect(await it.records()).toEqual([]);
@@ -175,25 +177,50 @@ describe("position", () => {
     await it.insert([0]);
     await it.untilPublished(1);
     await first.stop();
-    const before = (await it.position())!;
-    // A predecessor's transaction that is still open: it moves the position on, and is then fenced.
+    // A predecessor whose transaction waits before its end: row 1, and the position after it.
+    await it.insert([1]);
+    const [end] = await it.query<{ lsn: string }>("SELECT pg_current_wal_flush_lsn()::text AS lsn");
+    const { log } = (await it.position())!;
+    let produced = false;
+    let go = (): void => {};
+    const gone = new Promise<void>((resolve) => {
+      go = resolve;
+    });
     const group = relayGroupId(it.groupId);
-    const writer = (await fenceWriter({ client: it.client, transactionalId: group, groupId: group }))!;
+    const writer = (await fenceWriter({
+      client: it.client,
+      transactionalId: group,
+      groupId: group,
+      hook: async (point) => {
+        if (point !== "kafka.before-end") return;
+        produced = true;
+        await gone;
+      },
+    }))!;
+    const [one] = await it.records();
+    const record = { ...one!, topic: it.topic, value: Buffer.from('{"n": 1}'), timestampMs: BigInt(Date.now()) };
+    const position = formatPosition({ position: { lsn: parseLsn(end!.lsn), underWay: null }, log });
+    const publishing = writer.publish({ records: [record], offsets: [{ topic: it.topic, partition: 0, ...position }] });
+    await until(() => produced, { what: "the predecessor to stand before its end" });
     const order: string[] = [];
     const second = it.start({
-      hook: (point) => {
+      hook: async (point) => {
         order.push(point);
+        if (point !== "locked") return;
+        go();
+        await publishing;
       },
     });
     await second.said("relay-running");
     expect(order.slice(0, 3)).toEqual(["locked", "fenced", "position-read"]);
-    const offsets = [{ topic: it.topic, partition: 0, offset: 1n, metadata: "x" }];
-    await expect(writer.publish({ records: [], offsets })).rejects.toMatchObject({
+    const late = { records: [], offsets: [{ topic: it.topic, partition: 0, ...position }] };
+    await expect(writer.publish(late)).rejects.toMatchObject({
       code: "PUBLISH_FAILED",
       details: { fenced: true },
     });
     await writer.close();
-    expect((await it.position())!.position.lsn).toBeGreaterThanOrEqual(before.position.lsn);
+    await it.insert([2]);
+    expect(faultsOf(await it.untilPublished(3), 3)).toEqual({ lost: 0, doubled: 0, outOfOrder: 0 });
   });
 });
 
@@ -367,6 +394,37 @@ test("RI10: a resync while others insert misses none and doubles none", async ()
   await writer;
   it.start();
   expect(faultsOf(await it.untilPublished(inserted), inserted)).toEqual({ lost: 0, doubled: 0, outOfOrder: 0 });
+});
+
+describe("a resync does not guess", () => {
+  test("where a topic has lost events it wants --since", async () => {
+    const it = await open();
+    const relay = it.start();
+    await it.insert([0, 1, 2]);
+    const [first] = await it.untilPublished(3);
+    await relay.stop();
+    const { partition } = first!;
+    await withAdmin(it, async (admin) => {
+      await admin.fetchTopicOffsets(it.topic); // else it does not know who leads it
+      const partitions = [{ partition, offset: String(first!.offset + 1n) }];
+      await admin.deleteTopicRecords({ topic: it.topic, partitions });
+    });
+    await expect(resyncOf(it)).rejects.toMatchObject({
+      code: "RELAY_RESYNC_NEEDED",
+      message: expect.stringContaining(`${it.topic}/${partition} begins at`),
+    });
+    expect(await resyncOf(it, { dryRun: true })).toMatchObject({ rows: 3, missing: 1 });
+    expect(await resyncOf(it, { since: new Date(Date.UTC(2027, 0, 1)) })).toMatchObject({ rows: 0, missing: 0 });
+  });
+
+  test("a compacted topic tells nothing", async () => {
+    const it = await open({ topicConfig: { "cleanup.policy": "compact,delete" } });
+    for (const since of [null, new Date(0)])
+      await expect(resyncOf(it, { since })).rejects.toMatchObject({
+        code: "RELAY_RESYNC_NEEDED",
+        message: expect.stringContaining("compacted"),
+      });
+  });
 });
 
 test("--since leaves out what occurred before", async () => {
