@@ -11,15 +11,18 @@ import { createRelay, hostRelay, openRelayPorts } from "../relay/open.ts";
 import { parsePosition } from "../relay/position.ts";
 import { resync } from "../relay/resync.ts";
 import { decideStart } from "../relay/start.ts";
+import type { RelayReport } from "../relay/status.ts";
 import { type LoadedApp, loadApp } from "../runtime/code.ts";
 import { groupIdOf } from "../runtime/deployment.ts";
 import { createHook, parseFailPoints } from "../runtime/failpoints.ts";
+import { RelayMeter } from "../runtime/relay-meter.ts";
 import { formatLsn } from "../storage/lsn.ts";
 import { createPool, query } from "../storage/pool.ts";
 import { LOCK_HOLDER_SQL } from "../storage/relay-lock.ts";
 import { inspectRelay } from "../storage/relay-store.ts";
 import { createLog } from "../telemetry/log.ts";
 import { EXIT, printJson } from "./output.ts";
+import { withTelemetry } from "./telemetry.ts";
 
 export async function relayRun(env: NodeJS.ProcessEnv): Promise<number> {
   const { config, loaded, groupId } = await prepare(env);
@@ -28,7 +31,17 @@ export async function relayRun(env: NodeJS.ProcessEnv): Promise<number> {
   const stop = new AbortController();
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stop.abort());
   const hook = createHook(parseFailPoints(config.failpoint), "relay", config.failpointLog || undefined);
-  await hostRelay({ app: loaded.app, config, groupId, log, hook: (point) => hook(`relay.${point}`) }, stop.signal);
+  const relayMeter = new RelayMeter();
+  await withTelemetry({ config, loaded, log, workers: 0, relayMeter }, async ({ metrics, health }) => {
+    health.deploymentChecked(); // the relay checks what it needs by itself, and halts
+    relayMeter.start(metrics);
+    stop.signal.addEventListener("abort", () => health.stopping(), { once: true });
+    const onReport = (report: RelayReport) => relayMeter.reported(report);
+    await hostRelay(
+      { app: loaded.app, config, groupId, log, hook: (point) => hook(`relay.${point}`), onReport },
+      stop.signal,
+    );
+  });
   log.info({ event: "stopped" }, "stopped");
   return EXIT.ok;
 }

@@ -11,24 +11,19 @@ import { createKafkaClient } from "../kafka/client.ts";
 import { leaveGroup } from "../kafka/membership.ts";
 import type { Log } from "../log.ts";
 import { type LoadedApp, loadApp } from "../runtime/code.ts";
-import { groupIdOf, prepareDeployment } from "../runtime/deployment.ts";
-import { type ProcessTelemetry, startProcessTelemetry } from "../runtime/process-telemetry.ts";
+import { prepareDeployment } from "../runtime/deployment.ts";
+import type { ProcessTelemetry } from "../runtime/process-telemetry.ts";
 import { startRelayHost } from "../runtime/relay-host.ts";
 import { RelayMeter } from "../runtime/relay-meter.ts";
 import { startSupervisor, workerCount } from "../runtime/supervisor.ts";
-import { createPing } from "../storage/ping.ts";
 import { createPool } from "../storage/pool.ts";
 import { createSuspectStore } from "../storage/suspect-store.ts";
-import { sparing } from "../telemetry/health.ts";
 import { createLog } from "../telemetry/log.ts";
-import { packageVersion } from "../version.ts";
 import { EXIT } from "./output.ts";
+import { withTelemetry } from "./telemetry.ts";
 
 /** The relay has nothing to drain: what it does not publish, the next one does. */
 const RELAY_STOP_MS = 5_000;
-
-/** However many probes ask, Postgres is asked at most so often. */
-const PING_EVERY_MS = 1_000;
 
 export async function run(env: NodeJS.ProcessEnv): Promise<number> {
   const config = loadConfig(env);
@@ -44,27 +39,10 @@ export async function run(env: NodeJS.ProcessEnv): Promise<number> {
     },
     "starting",
   );
-  const ping = createPing(config.databaseUrl, log);
   const relayMeter = config.relay && outboxOf(loaded.app) !== null ? new RelayMeter() : null;
-  const telemetry = await startProcessTelemetry({
-    config,
-    app: loaded.app.name,
-    group: groupIdOf(config, loaded),
-    workers: workerCount(config),
-    build: { version: packageVersion(), code: loaded.code, node: process.version },
-    log,
-    clock: systemClock,
-    checks: [
-      sparing({ name: "postgres", run: ping.why }, PING_EVERY_MS, systemClock.monotonicMs),
-      ...(relayMeter ? [relayMeter.check] : []),
-    ],
-  });
-  try {
-    return await host({ config, loaded, log, telemetry, relayMeter });
-  } finally {
-    await telemetry.close();
-    await ping.close();
-  }
+  return withTelemetry({ config, loaded, log, workers: workerCount(config), relayMeter }, (telemetry) =>
+    host({ config, loaded, log, telemetry, relayMeter }),
+  );
 }
 
 async function host(parts: {
