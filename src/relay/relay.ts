@@ -105,8 +105,12 @@ function createHolder(context: RelayContext, session: LockSession) {
     await clock.sleep(settings.lockPollMs * 2, AbortSignal.any([stop, session.lost]));
   }
 
-  /** The lock is free meanwhile, for `relay resync`; the lags are still measured. */
+  /**
+   * The lock is free meanwhile, for `relay resync`; the lags are still measured. It is let go of first: a relay that has lost its lock without
+   * knowing may find that the slot has moved on, which contradicts nothing. It gets no answer here, so it has not halted but lost.
+   */
   async function halt(error: unknown, stop: AbortSignal): Promise<void> {
+    await session.unlock();
     const { code = "INVARIANT_BROKEN", message = String(error) } = (error ?? {}) as { code?: string; message?: string };
     observer.state = "halted";
     observer.reason = { code, message };
@@ -117,7 +121,6 @@ function createHolder(context: RelayContext, session: LockSession) {
         "the relay halted; shards go on, and the outbox table fills",
       );
     saidHalt = said;
-    await session.unlock();
     await clock.sleep(settings.haltMs, AbortSignal.any([stop, session.lost]));
   }
 

@@ -19,6 +19,36 @@ export const SOUND: readonly Run<Rules>[] = [
   holds("two transactional ids, no time-out", { ids: 2, timeouts: 0, reduce: true }),
 ];
 
+/** Each of these happens in a sound run. */
+export const COVERS: readonly string[] = [
+  "F1 again",
+  "F1, outcome unknown",
+  "F2 aborts what is open",
+  "R1 fails",
+  "aborts leftovers",
+  "begins, outcome unknown, to be repeated",
+  "commits in Postgres, outcome unknown",
+  "commits: 0 rows",
+  "confirms alone, outcome unknown",
+  "confirms, draining, outcome unknown",
+  "produces, outcome unknown, to be repeated",
+  "produces: refused",
+  "sends offsets, outcome unknown",
+  "EndTxn, outcome unknown",
+  "EndTxn: refused",
+  "is fenced by Kafka",
+  "is revoked in acquire",
+  "reads its row",
+  "reads the row before it halts",
+  "releases",
+  "sent a commit that arrives now",
+  "sent a F1 that arrives now",
+  "sent a Produce that arrives now",
+  "sent a TxnOffsetCommit that arrives now",
+  "sent a EndTxn that arrives now",
+  "the transaction times out, id",
+];
+
 /** What holds as well when faults come twice. */
 export const BOUNDS: readonly Run<Rules>[] = [
   holds("2 crashes, 2 unknown outcomes", { crashes: 2, unknowns: 2, reduce: true }),

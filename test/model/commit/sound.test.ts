@@ -1,5 +1,5 @@
 import { describeRuns } from "../engine/report.ts";
 import { commitModel } from "./model.ts";
-import { SOUND } from "./runs.ts";
+import { COVERS, SOUND } from "./runs.ts";
 
-describeRuns({ model: "the commit protocol", make: commitModel, sound: SOUND });
+describeRuns({ model: "the commit protocol", make: commitModel, sound: SOUND, covers: COVERS });

@@ -50,6 +50,8 @@ export interface Exploration {
   readonly breach: { readonly property: string; readonly text: string; readonly trace: readonly string[] } | null;
   /** States in which nothing needs to happen any more. */
   readonly ends: number;
+  /** What happened in some step: a run that never takes a step says nothing of it. */
+  readonly taken: ReadonlySet<string>;
 }
 
 export interface ExploreOptions {
@@ -62,6 +64,7 @@ export function explore(model: Model, { statesMax = 60_000_000 }: ExploreOptions
   const parents = new Ints();
   const edges = new Ints();
   const edgesFrom = new Ints();
+  const taken = new Set<string>();
   let steps = 0;
   let at = -1;
   let breach: { text: string; last: string } | null = null;
@@ -69,6 +72,7 @@ export function explore(model: Model, { statesMax = 60_000_000 }: ExploreOptions
   const emit: Emit = (kind, text, who = -1, what = -1) => {
     if (breach !== null) return;
     steps += 1;
+    taken.add(text);
     const fault = model.takeFault();
     model.normalise();
     const before = store.count;
@@ -97,6 +101,7 @@ export function explore(model: Model, { statesMax = 60_000_000 }: ExploreOptions
     complete: expanded === store.count,
     breach: found,
     ends,
+    taken,
   });
 
   const traceTo = (number: number): string[] => {

@@ -33,9 +33,12 @@ export interface ModelSuite<R> {
   readonly make: (rules: Partial<R>) => Model;
   readonly sound?: readonly Run<R>[];
   readonly mutants?: readonly Run<R>[];
+  /** Steps that the sound runs must have taken between them. */
+  readonly covers?: readonly string[];
 }
 
-export function describeRuns<R>({ model, make, sound = [], mutants = [] }: ModelSuite<R>): void {
+export function describeRuns<R>({ model, make, sound = [], mutants = [], covers = [] }: ModelSuite<R>): void {
+  const taken = new Set<string>();
   const done: (RunFigures & { text: string })[] = [];
   const run = (one: Run<R>, task: { meta: { modelRun?: RunFigures } }): Exploration => {
     const found = explore(make(one.rules));
@@ -49,10 +52,15 @@ export function describeRuns<R>({ model, make, sound = [], mutants = [] }: Model
 
   describe(`model of ${model}`, () => {
     test.for(sound)("holds: $name", (one, { task }) => {
-      const { breach, complete, ends } = run(one, task);
+      const { breach, complete, ends, taken: steps } = run(one, task);
+      for (const text of steps) taken.add(text);
       expect(breach?.text ?? "holds", breach?.trace.join("\n")).toBe("holds");
       expect(complete).toBe(true);
       expect(ends).toBeGreaterThan(0);
+    });
+
+    test.runIf(covers.length > 0)("every kind of step was taken", () => {
+      expect(covers.filter((text) => !taken.has(text))).toEqual([]);
     });
 
     test.for(mutants)("finds: $name", (one, { task }) => {

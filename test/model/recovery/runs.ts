@@ -9,6 +9,33 @@ export const SOUND: readonly Run<Rules>[] = [
   holds("2 unknown outcomes, no crash", { crashes: 0, unknowns: 2, reduce: true }),
 ];
 
+/** Each of these happens in a sound run. */
+export const COVERS: readonly string[] = [
+  "has waited long enough for the hand-over",
+  "finds the shard given up",
+  "keeps its memory",
+  "loads snapshot 0",
+  "loads snapshot 1",
+  "loads snapshot 2",
+  "loads snapshot 2: snapshot 2 is above the row, 1",
+  "replays commit",
+  "replays commit: the journal row of commit 2 is missing",
+  "takes the record of A and commits",
+  "takes the record of B, with its verdict, and commits",
+  "takes a tick and commits, outcome unknown,",
+  "writes the second piece of snapshot",
+  "cannot write a piece of snapshot",
+  "flips the pointer to snapshot",
+  "flips the pointer, outcome unknown, to snapshot",
+  "sent a flip of the snapshot pointer that arrives now",
+  "passes over a snapshot older than P",
+  "finds that it has lost the shard",
+  "gives the shard up",
+  "gives the shard up, outcome unknown",
+  "sent a release that arrives now",
+  "a late EndTxn arrives, of commit",
+];
+
 /** `+`: the property that finds it first is not checked, and what follows is found. */
 export const MUTANTS: readonly Run<Rules>[] = [
   wrongly("the pointer is flipped before the last piece is written", ["S10"], {}, "flippedEarly"),
