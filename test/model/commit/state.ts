@@ -177,8 +177,8 @@ export const world = {
   diverged: layout.field(LAST + 1),
 };
 
-export const current = new Uint8Array(layout.fields);
-export const next = new Uint8Array(layout.fields);
+export const current = layout.newState();
+export const next = layout.newState();
 
 export type AcquireStep = "F1" | "F2" | "R2" | "R1" | "redo";
 

@@ -60,7 +60,7 @@ export interface ExploreOptions {
 
 export function explore(model: Model, { statesMax = 60_000_000 }: ExploreOptions = {}): Exploration {
   const began = performance.now();
-  const store = new StateStore(model.layout.packing());
+  const store = new StateStore(model.layout.packing(), model.next);
   const parents = new Ints();
   const edges = new Ints();
   const edgesFrom = new Ints();
@@ -76,7 +76,7 @@ export function explore(model: Model, { statesMax = 60_000_000 }: ExploreOptions
     const fault = model.takeFault();
     model.normalise();
     const before = store.count;
-    const number = store.add(model.next);
+    const number = store.add();
     if (number === before) parents.push(at);
     const broken = fault !== "" ? fault : number === before ? model.breach() : "";
     if (broken !== "") breach = { text: broken, last: sentence(model, text, who, what) };
@@ -86,7 +86,7 @@ export function explore(model: Model, { statesMax = 60_000_000 }: ExploreOptions
   model.next.fill(0);
   model.begin();
   model.normalise();
-  store.add(model.next);
+  store.add();
   parents.push(-1);
   for (at = 0; at < store.count && breach === null && store.count < statesMax; at += 1) {
     store.load(at, model.current);
@@ -123,7 +123,7 @@ export function explore(model: Model, { statesMax = 60_000_000 }: ExploreOptions
   const graph = { states: store.count, from: edgesFrom.values, to: edges.values };
   const isEnd = new Uint8Array(store.count);
   let ends = 0;
-  const state = new Uint8Array(model.layout.fields);
+  const state = model.layout.newState();
   for (let number = 0; number < store.count; number += 1) {
     store.load(number, state);
     if (!model.isEnd(state)) continue;
@@ -151,7 +151,7 @@ function nameStep(model: Model, store: StateStore, from: number, to: number): st
   model.expand((_kind, text, who = -1, what = -1) => {
     model.takeFault();
     model.normalise();
-    if (name === "" && store.numberOf(model.next) === to) name = sentence(model, text, who, what);
+    if (name === "" && store.find() === to) name = sentence(model, text, who, what);
   });
   return name;
 }

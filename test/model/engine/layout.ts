@@ -26,6 +26,11 @@ export class Layout {
     return this.#maxima.length;
   }
 
+  /** A state with every field 0; some bytes longer, so that it can be read in words. */
+  newState(): Uint8Array {
+    return new Uint8Array((this.#maxima.length + 3) & ~3);
+  }
+
   packing(): Packing {
     return new Packing(this.#maxima);
   }
@@ -35,17 +40,19 @@ export class Packing {
   /** Words of 32 bits that a packed state takes. */
   readonly words: number;
   readonly #maxima: Uint8Array;
+  readonly #masks: Int32Array;
   readonly #word: Uint8Array;
   readonly #shift: Uint8Array;
 
   constructor(maxima: readonly number[]) {
     this.#maxima = Uint8Array.from(maxima);
+    this.#masks = Int32Array.from(maxima, (max) => (1 << bitsOf(max)) - 1);
     this.#word = new Uint8Array(maxima.length);
     this.#shift = new Uint8Array(maxima.length);
     let word = 0;
     let used = 0;
     for (const [field, max] of maxima.entries()) {
-      const bits = 32 - Math.clz32(max);
+      const bits = bitsOf(max);
       if (used + bits > 32) {
         word += 1;
         used = 0;
@@ -57,25 +64,33 @@ export class Packing {
     this.words = word + 1;
   }
 
-  pack(state: Uint8Array, packed: Int32Array): void {
+  /** @param fours the state again, four fields in each: most fields of most states are 0, and are passed over together */
+  pack(state: Uint8Array, fours: Int32Array, packed: Int32Array): void {
     const { words } = this;
     const maxima = this.#maxima;
     const word = this.#word;
     const shift = this.#shift;
     for (let w = 0; w < words; w += 1) packed[w] = 0;
-    for (let field = 0; field < maxima.length; field += 1) {
-      const value = state[field]!;
-      if (value === 0) continue;
-      if (value > maxima[field]!) throw new Error(`field ${field} has ${value}, its maximum is ${maxima[field]}`);
-      packed[word[field]!]! |= value << shift[field]!;
+    for (let four = 0; four < fours.length; four += 1) {
+      if (fours[four] === 0) continue;
+      for (let field = four * 4; field < four * 4 + 4; field += 1) {
+        const value = state[field]!;
+        if (value === 0) continue;
+        if (!(value <= maxima[field]!)) throw new Error(`field ${field} has ${value}, its maximum is ${maxima[field]}`);
+        packed[word[field]!]! |= value << shift[field]!;
+      }
     }
   }
 
   unpack(packed: Int32Array, at: number, state: Uint8Array): void {
-    const maxima = this.#maxima;
-    for (let field = 0; field < maxima.length; field += 1) {
-      const mask = (1 << (32 - Math.clz32(maxima[field]!))) - 1;
-      state[field] = (packed[at + this.#word[field]!]! >>> this.#shift[field]!) & mask;
-    }
+    const masks = this.#masks;
+    const word = this.#word;
+    const shift = this.#shift;
+    for (let field = 0; field < masks.length; field += 1)
+      state[field] = (packed[at + word[field]!]! >>> shift[field]!) & masks[field]!;
   }
+}
+
+function bitsOf(max: number): number {
+  return 32 - Math.clz32(max);
 }

@@ -10,14 +10,19 @@ const CHUNK = 1 << CHUNK_BITS;
 
 export class StateStore {
   readonly #packing: Packing;
+  readonly #source: Uint8Array;
+  readonly #fours: Int32Array;
   readonly #scratch: Int32Array;
   readonly #chunks: Int32Array[] = [];
   #table = new Int32Array(1 << 16).fill(-1);
   #hashes = new Int32Array(1 << 15);
   #count = 0;
 
-  constructor(packing: Packing) {
+  /** @param source where the state to be added stands */
+  constructor(packing: Packing, source: Uint8Array) {
     this.#packing = packing;
+    this.#source = source;
+    this.#fours = new Int32Array(source.buffer);
     this.#scratch = new Int32Array(packing.words);
   }
 
@@ -26,8 +31,8 @@ export class StateStore {
   }
 
   /** @returns the number of the state; it is new when that was `count` before */
-  add(state: Uint8Array): number {
-    this.#packing.pack(state, this.#scratch);
+  add(): number {
+    this.#packing.pack(this.#source, this.#fours, this.#scratch);
     const hash = this.#hash();
     const found = this.#find(hash);
     if (found >= 0) return found;
@@ -42,8 +47,8 @@ export class StateStore {
   }
 
   /** @returns the number of the state, -1 when it was not found yet */
-  numberOf(state: Uint8Array): number {
-    this.#packing.pack(state, this.#scratch);
+  find(): number {
+    this.#packing.pack(this.#source, this.#fours, this.#scratch);
     return this.#find(this.#hash());
   }
 

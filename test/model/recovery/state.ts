@@ -126,8 +126,8 @@ export const world = {
   rebalances: layout.field(3),
 };
 
-export const current = new Uint8Array(layout.fields);
-export const next = new Uint8Array(layout.fields);
+export const current = layout.newState();
+export const next = layout.newState();
 
 export interface Rules {
   readonly crashes: number;
