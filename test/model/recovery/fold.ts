@@ -92,7 +92,7 @@ function itemsNow(state: number): number[] {
   const { bytes, taken } = states[state]!;
   const items = new Set<number>();
   for (let arrived = 0; arrived < 4; arrived += 1) {
-    const queues = new InputQueues({ topics: INPUTS, inputWaitMsMax: 10, recordsHigh: 9, bytesHigh: 1e6 });
+    const queues = new InputQueues({ topics: INPUTS, inputWaitMsMax: 10, recordsHigh: 9, bytesHigh: () => 1e6 });
     for (const [n, topic] of INPUTS.entries()) {
       const left = taken & (1 << (n + 1)) ? [] : [RECORDS[n]!];
       const judged = arrived & (1 << n) ? left : [];
