@@ -25,12 +25,13 @@ import { commitItems, type Item, type Standing } from "./commit.ts";
 import type { ShardContext } from "./shard-context.ts";
 
 export const ATTEMPTS_MAX = 3;
-const UNCLEAN_MAX = 2;
+/** Three: a rolling loss of machines kills two owners in a row, and taking everything alone is some fifty times slower. */
+const UNCLEAN_MAX = 3;
 
 /** What an owner knows when it takes a shard. */
 export interface Suspicion {
   readonly suspects: readonly Suspect[];
-  /** The process of the owner before has died, and so has the one before it, and nothing was committed in between. */
+  /** The last UNCLEAN_MAX owners have ended without a release, and nothing was committed in between. */
   readonly inDoubt: boolean;
 }
 

@@ -10,6 +10,8 @@ import { type Deployment, withDeployment } from "../support/harness.ts";
 import { addressOf, ask, scrape } from "../support/scrape.ts";
 import { until } from "../support/until.ts";
 
+const WITH_RELAY = { LOCKSTEP_RELAY: "on" };
+
 /** Until an endpoint answers with that status. @returns its body */
 async function answers(url: string, path: string, status: number): Promise<string> {
   const { body } = await until(
@@ -32,7 +34,7 @@ async function leaveReplay(deployment: Deployment): Promise<void> {
 }
 
 test("a process that runs is alive, ready and started, and says which build it is", () =>
-  withDeployment({ app: "trading" }, async (deployment) => {
+  withDeployment({ app: "trading", env: WITH_RELAY }, async (deployment) => {
     deployment.start("one");
     await deployment.untilRunning();
     const url = await addressOf(deployment, "one");
@@ -118,6 +120,21 @@ test("draining: not ready from SIGTERM on, before anything is drained; alive to 
       expect((await process.exited).code).toBe(1); // one shard hangs, so not all was drained
     },
   ));
+
+test("a relay alone has health and metrics of its own, and none of workers", () =>
+  withDeployment({ app: "trading", env: WITH_RELAY }, async (deployment) => {
+    deployment.start("relay", { command: ["relay", "run"] });
+    const url = await addressOf(deployment, "relay");
+    await until(async () => (await scrape(url)).sum("lockstep_relay_state", { state: "running" }) === 1, {
+      what: "the relay to run",
+    });
+    expect(await answers(url, "/readyz?verbose", 200)).toContain("[+]relay ok\n");
+    expect((await ask(url, "/livez")).status).toBe(200);
+    const shown = await scrape(url);
+    expect(shown.samples.some(({ name }) => name === "lockstep_replication_slot_lag_bytes")).toBe(true);
+    expect(shown.samples.filter(({ name }) => name.startsWith("lockstep_worker_"))).toEqual([]);
+    await deployment.stopAll();
+  }));
 
 test("a port that is taken ends the start, and says what to set", () =>
   withDeployment({ app: "trading" }, async (deployment) => {

@@ -164,7 +164,7 @@ describe("a shard whose owners died one after the other", () => {
   test("V1: is taken record by record, each counted while it runs, until a batch is through", async () => {
     const suspects = new FakeSuspects();
     const { bed, commits, drained } = bedWith(suspects);
-    suspects.uncleanEnds = 2;
+    suspects.uncleanEnds = 3;
     bed.append(8);
     bed.store.takeOver("who died");
     const shard = bed.start({ batchRecordsMax: 5 });
@@ -179,10 +179,10 @@ describe("a shard whose owners died one after the other", () => {
     bed.expectExactlyOnce();
   });
 
-  test("is taken as ever after a single such end", async () => {
+  test("is taken as ever after two such ends", async () => {
     const suspects = new FakeSuspects();
     const { bed, drained } = bedWith(suspects);
-    suspects.uncleanEnds = 1;
+    suspects.uncleanEnds = 2;
     bed.append(8);
     bed.store.takeOver("who died");
     const shard = bed.start();
