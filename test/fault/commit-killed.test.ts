@@ -73,24 +73,27 @@ test("C4: COMMIT was executed and its answer lost: the owner finds its commit, k
   await bed.expectClean();
 });
 
-test("C4: COMMIT never arrived: the owner finds nothing, keeps its memory, makes the same commit again", async () => {
-  await withPostgresProxy(bed.deployment, async ({ proxy, env }) => {
-    const victim = bed.startVictim("pg.before-commit:3:stop,pg.commit-sent:3:stop", { env: { ...env, ...STAYS } });
-    const { shard } = await victim.untilHit();
-    const seq = (await storedSeq(bed, shard)) + 1;
-    proxy.toxics.dropRequests = true;
-    victim.letRun();
-    await victim.untilPassed({ point: "pg.commit-sent", shard });
-    await until(() => proxy.hasSwallowed("COMMIT"), { what: "COMMIT to be swallowed" });
-    breakLine(proxy);
+longTest(
+  "C4: COMMIT never arrived: the owner finds nothing, keeps its memory, makes the same commit again",
+  async () => {
+    await withPostgresProxy(bed.deployment, async ({ proxy, env }) => {
+      const victim = bed.startVictim("pg.before-commit:3:stop,pg.commit-sent:3:stop", { env: { ...env, ...STAYS } });
+      const { shard } = await victim.untilHit();
+      const seq = (await storedSeq(bed, shard)) + 1;
+      proxy.toxics.dropRequests = true;
+      victim.letRun();
+      await victim.untilPassed({ point: "pg.commit-sent", shard });
+      await until(() => proxy.hasSwallowed("COMMIT"), { what: "COMMIT to be swallowed" });
+      breakLine(proxy);
 
-    expect(await victim.untilEvent("restoring", shard)).toMatchObject({ err: { code: "COMMIT_UNKNOWN" } });
-    expect(await victim.untilEvent("running", shard, 2)).toMatchObject({ seq: seq - 1, reused: true });
-    expect(victim.events("redo-published", shard)).toEqual([]);
-    await bed.deployment.retire(victim.name);
-  });
-  await bed.expectClean();
-});
+      expect(await victim.untilEvent("restoring", shard)).toMatchObject({ err: { code: "COMMIT_UNKNOWN" } });
+      expect(await victim.untilEvent("running", shard, 2)).toMatchObject({ seq: seq - 1, reused: true });
+      expect(victim.events("redo-published", shard)).toEqual([]);
+      await bed.deployment.retire(victim.name);
+    });
+    await bed.expectClean();
+  },
+);
 
 test("C5: killed after COMMIT, before Kafka: redo is published once", async () => {
   expectRedoPublished(bed, await bed.killAt("pg.committed:3:kill"));
@@ -133,7 +136,7 @@ test("C9: EndTxn was executed and its answer lost: the owner finds its commit in
   await bed.expectClean();
 });
 
-test("C9: EndTxn never arrived: the transaction is aborted, redo is published once", async () => {
+longTest("C9: EndTxn never arrived: the transaction is aborted, redo is published once", async () => {
   await withKafkaProxy(bed.deployment, async ({ proxy, env }) => {
     const victim = bed.startVictim("kafka.before-end:3:stop", { env: { ...env, ...STAYS } });
     const { shard } = await victim.untilHit();

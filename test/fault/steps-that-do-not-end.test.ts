@@ -8,6 +8,7 @@ import { expect, test } from "vitest";
 import type { InputRecord } from "../../src/actors/record.ts";
 import { createKafkaClient } from "../../src/kafka/client.ts";
 import { readTopic } from "../../src/kafka/read-topic.ts";
+import { longTest } from "../support/fault-rows.ts";
 import { type Deployment, withDeployment } from "../support/harness.ts";
 
 const INPUT = "hostile.commands";
@@ -82,65 +83,75 @@ test("W3, W5, V1, V2: a step that does not end is set aside after three attempts
   });
 });
 
-test("V2, V3: a timer that never ends gets a verdict of its own, and the record that made it due takes effect", async () => {
-  await withDeployment({ app: "hostile", workers: 1, env: WATCHED }, async (deployment) => {
-    deployment.start("one");
-    await deployment.untilRunning();
-    await deployment.send(
-      [
-        command({ do: "arm", what: "hang", n: 1_000, key: "b1" }),
-        command({ do: "arm", what: "add", n: 1_500, key: "c1" }),
-        command({ note: "before" }),
-      ].map((record) => ({ ...record, key: Buffer.from(JSON.parse(record.value.toString()).key) })),
-    );
-    // It is due when this record comes, or when a tick does before.
-    await deployment.send([command({ note: "behind", at: at + 5_000 })]);
-    await deployment.untilDrained(PATIENCE);
-    const [letter, ...more] = await lettersOf(deployment);
-    expect(more).toEqual([]);
-    expect(header(letter!, "__lockstep.timer")).toBe("bomb");
-    expect(header(letter!, `${CAUSE}exception`)).toBe("STEP_TIMEOUT");
-    expect(JSON.parse(String(letter!.value))).toMatchObject({ key: "b1", dueMs: at + 1_000, event: { what: "hang" } });
-    expect(await notes(deployment)).toEqual(["fired", "before", "behind"]);
-    await deployment.kill("one");
-    await forgetSnapshots(deployment);
-    deployment.start("two");
-    await deployment.untilRunning(PATIENCE);
-    expect(deployment.eventsOf("step-ended-worker", "two")).toEqual([]);
-    await deployment.stopAll();
-    expect((await deployment.audit()).findings).toEqual([]);
-  });
-});
-
-test("V1: a record that kills the whole process is found by the attempts that were written before it, and its neighbours are not blamed", async () => {
-  await withDeployment({ app: "hostile", workers: 1, env: WATCHED }, async (deployment) => {
-    deployment.start("p0");
-    await deployment.untilRunning();
-    await deployment.send([command({ note: "g0" }), command({ do: "kill" }), command({ note: "g1" })]);
-    let deaths = 0;
-    for (; deaths < 10; deaths += 1) {
-      const process = deployment.process(`p${deaths}`);
-      const done = deployment.untilDrained(PATIENCE).then(
-        () => "drained",
-        () => "given up",
+longTest(
+  "V2, V3: a timer that never ends gets a verdict of its own, and the record that made it due takes effect",
+  async () => {
+    await withDeployment({ app: "hostile", workers: 1, env: WATCHED }, async (deployment) => {
+      deployment.start("one");
+      await deployment.untilRunning();
+      await deployment.send(
+        [
+          command({ do: "arm", what: "hang", n: 1_000, key: "b1" }),
+          command({ do: "arm", what: "add", n: 1_500, key: "c1" }),
+          command({ note: "before" }),
+        ].map((record) => ({ ...record, key: Buffer.from(JSON.parse(record.value.toString()).key) })),
       );
-      const ended = await Promise.race([process.exited.then(() => "died"), done]);
-      if (ended !== "died") break;
-      deployment.forget(`p${deaths}`);
-      deployment.start(`p${deaths + 1}`);
-      await done;
-    }
-    // Three that nobody could explain, and three that were counted.
-    expect(deaths).toBe(6);
-    const letters = await lettersOf(deployment);
-    expect(letters.map((letter) => [header(letter, `${CAUSE}offset`), header(letter, `${CAUSE}exception`)])).toEqual([
-      ["1", "STEP_CRASHED"],
-    ]);
-    expect(await notes(deployment)).toEqual(["g0", "g1"]);
-    await deployment.stopAll();
-    expect((await deployment.audit()).findings).toEqual([]);
-  });
-});
+      // It is due when this record comes, or when a tick does before.
+      await deployment.send([command({ note: "behind", at: at + 5_000 })]);
+      await deployment.untilDrained(PATIENCE);
+      const [letter, ...more] = await lettersOf(deployment);
+      expect(more).toEqual([]);
+      expect(header(letter!, "__lockstep.timer")).toBe("bomb");
+      expect(header(letter!, `${CAUSE}exception`)).toBe("STEP_TIMEOUT");
+      expect(JSON.parse(String(letter!.value))).toMatchObject({
+        key: "b1",
+        dueMs: at + 1_000,
+        event: { what: "hang" },
+      });
+      expect(await notes(deployment)).toEqual(["fired", "before", "behind"]);
+      await deployment.kill("one");
+      await forgetSnapshots(deployment);
+      deployment.start("two");
+      await deployment.untilRunning(PATIENCE);
+      expect(deployment.eventsOf("step-ended-worker", "two")).toEqual([]);
+      await deployment.stopAll();
+      expect((await deployment.audit()).findings).toEqual([]);
+    });
+  },
+);
+
+longTest(
+  "V1: a record that kills the whole process is found by the attempts that were written before it, and its neighbours are not blamed",
+  async () => {
+    await withDeployment({ app: "hostile", workers: 1, env: WATCHED }, async (deployment) => {
+      deployment.start("p0");
+      await deployment.untilRunning();
+      await deployment.send([command({ note: "g0" }), command({ do: "kill" }), command({ note: "g1" })]);
+      let deaths = 0;
+      for (; deaths < 10; deaths += 1) {
+        const process = deployment.process(`p${deaths}`);
+        const done = deployment.untilDrained(PATIENCE).then(
+          () => "drained",
+          () => "given up",
+        );
+        const ended = await Promise.race([process.exited.then(() => "died"), done]);
+        if (ended !== "died") break;
+        deployment.forget(`p${deaths}`);
+        deployment.start(`p${deaths + 1}`);
+        await done;
+      }
+      // Three that nobody could explain, and three that were counted.
+      expect(deaths).toBe(6);
+      const letters = await lettersOf(deployment);
+      expect(letters.map((letter) => [header(letter, `${CAUSE}offset`), header(letter, `${CAUSE}exception`)])).toEqual([
+        ["1", "STEP_CRASHED"],
+      ]);
+      expect(await notes(deployment)).toEqual(["g0", "g1"]);
+      await deployment.stopAll();
+      expect((await deployment.audit()).findings).toEqual([]);
+    });
+  },
+);
 
 /** The journal is kept from the first commit on, so the next owner replays all of it. */
 async function forgetSnapshots(deployment: Deployment): Promise<void> {

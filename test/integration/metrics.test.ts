@@ -18,7 +18,10 @@ async function settled(url: string, records: number): Promise<Scrape> {
   return until(
     async () => {
       const shown = await scrape(url);
-      const figures = { taken: shown.sum("lockstep_records_taken_total"), lag: shown.sum("kafka_consumergroup_lag_sum") };
+      const figures = {
+        taken: shown.sum("lockstep_records_taken_total"),
+        lag: shown.sum("kafka_consumergroup_lag_sum"),
+      };
       if (figures.taken !== records || figures.lag !== 0) throw new Error(JSON.stringify(figures));
       return shown;
     },
