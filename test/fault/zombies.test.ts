@@ -29,7 +29,7 @@ test("Z1: stopped after the fold, replaced, woken: its commit finds another toke
   const zombie = await bed.stopAt("fold.after:3:stop");
   const { victim, shard, seq } = zombie;
   expectNotCommitted(bed, zombie);
-  victim.process.signal("SIGCONT");
+  victim.letRun(); // also where another of its shards passes the point
   expect(await victim.untilEvent("lost", shard)).toMatchObject({ err: { code: "SHARD_LOST" } });
   await bed.deployment.retire(victim.name);
   await bed.expectClean();
@@ -41,7 +41,7 @@ test("Z2: stopped after COMMIT, replaced, woken: Kafka fences what it publishes,
   const zombie = await bed.stopAt("pg.committed:3:stop");
   const { victim, shard } = zombie;
   expectRedoPublished(bed, zombie);
-  victim.process.signal("SIGCONT");
+  victim.letRun(); // also where another of its shards passes the point
   expect(await victim.untilEvent("fenced", shard)).toMatchObject({
     err: { code: "PUBLISH_FAILED", details: { fenced: true } },
   });
@@ -56,7 +56,7 @@ longTest(
     const zombie = await bed.stopAt("kafka.before-end:3:stop");
     const { victim, shard } = zombie;
     expectRedoPublished(bed, zombie);
-    victim.process.signal("SIGCONT");
+    victim.letRun(); // also where another of its shards passes the point
     expect(await victim.untilEvent("fenced", shard)).toMatchObject({
       err: { code: "PUBLISH_FAILED", details: { fenced: true, stage: "end" } },
     });
@@ -72,7 +72,7 @@ longTest(
     const zombie = await bed.stopAt("pg.updated:3:stop");
     const { victim, shard } = zombie;
     expectNotCommitted(bed, zombie);
-    victim.process.signal("SIGCONT");
+    victim.letRun(); // also where another of its shards passes the point
     expect(await victim.untilEvent("retrying", shard)).toMatchObject({ err: { code: "STORE_UNAVAILABLE" } });
     expect(await victim.untilEvent("lost", shard)).toMatchObject({ err: { code: "SHARD_LOST" } });
     await bed.deployment.retire(victim.name);
