@@ -97,10 +97,14 @@ export class Care {
     return suspect && suspect.attempts >= ATTEMPTS_MAX ? reasonOf(suspect, this.#context) : null;
   }
 
-  /** Commits the items, in order; what is suspect alone. @throws {LockstepError} as `commitItems` */
-  async commit(standing: Standing, items: readonly Item[]): Promise<void> {
+  /**
+   * Commits the items, in order; what is suspect alone. That can take long, so it ends early when the shard is to be drained: what is
+   * left was not taken.
+   * @throws {LockstepError} as `commitItems`
+   */
+  async commit(standing: Standing, items: readonly Item[], signal: AbortSignal): Promise<void> {
     let left = items;
-    while (left.length > 0) {
+    while (left.length > 0 && !signal.aborted) {
       if (!this.#isNeeded) return commitItems(this.#context, standing, left);
       const piece = this.#first(left, standing.model);
       await this.#begin(standing, piece.target);

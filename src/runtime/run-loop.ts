@@ -86,7 +86,7 @@ export async function runLoop(context: ShardContext, standing: Standing, loop: R
     if (pending.length > 0) {
       try {
         await context.hook("take.before");
-        await loop.care.commit(standing, pending);
+        await loop.care.commit(standing, pending, loop.signal);
       } catch (error) {
         if (!hasCode(error, "STORE_UNAVAILABLE")) throw error;
         pending = rest(standing, pending);

@@ -112,7 +112,8 @@ export class Shard {
           },
         });
         if (acquired) {
-          if (await this.#hold(acquired, assigned && acquired.before.owner !== null)) this.#owing = false;
+          if (await this.#hold(acquired, assigned && isOfAnotherProcess(acquired.before.owner, this.#context.owner)))
+            this.#owing = false;
           break;
         }
         if (this.#abort.signal.aborted) break;
@@ -219,7 +220,7 @@ export class Shard {
 
   /**
    * Restore, run, drain. Every end but a release is an error.
-   * @param takenOver the shard was assigned, and its owner before had not released it
+   * @param takenOver the shard was assigned, and its owner before, of another process, had not released it
    * @returns whether all was drained
    */
   async #hold(acquired: Acquired, takenOver: boolean): Promise<boolean> {
@@ -385,4 +386,10 @@ function asLockstep(error: unknown): LockstepError {
     `An error that nobody expected: ${error instanceof Error ? error.message : String(error)}`,
     { cause: error },
   );
+}
+
+/** Owners are `host/pid/worker`: one of this very process has not died, whatever became of its shard. */
+function isOfAnotherProcess(before: string | null, own: string): boolean {
+  const processOf = (owner: string) => owner.slice(0, owner.lastIndexOf("/"));
+  return before !== null && processOf(before) !== processOf(own);
 }
