@@ -231,7 +231,8 @@ export interface FetchSink {
   /**
    * @param batch.records     data records, ascending; aborted and control records are left out
    * @param batch.nextOffset  where the next fetch goes on, past control records
-   * @param batch.caughtUp    nextOffset has reached the last stable offset, as of `batch.answeredAtMs` (monotonic)
+   * @param batch.caughtUp    nextOffset had reached the last stable offset, at some moment between `batch.askedAtMs` and
+   *                          `batch.answeredAtMs` (monotonic)
    */
   onFetched(batch: {
     topic: string;
@@ -241,6 +242,7 @@ export interface FetchSink {
     /** First offset that is still there; null when it is not known. */
     logStartOffset: bigint | null;
     caughtUp: boolean;
+    askedAtMs: number;
     answeredAtMs: number;
   }): void;
   /** The position is below the low watermark or above the end: the log was trimmed or recreated. */

@@ -2,7 +2,7 @@
  * What a shard takes next: one queue of judged records per input, merged by event time.
  *
  * The record with the smallest time is taken, ties in order of definition, but only once no other input can have an earlier
- * one: each has a record queued, or was found empty at or after the moment this one arrived. An input that says nothing is given
+ * one: each has a record queued, or was found empty by a request sent after this one arrived. An input that says nothing is given
  * up after `inputWaitMsMax`, so that one that cannot be fetched does not stop the others.
  *
  * Which record is taken therefore depends on chance; the journal writes the outcome down.
@@ -13,6 +13,9 @@
  *   IQ3 An input is paused only while it has a record to take, and resumed at the latest when it has none.
  *   IQ4 An input is given up for its silence alone, counted from when it was last heard of or began to be wanted: a backlog that
  *       waited long for its own turn is no reason to be impatient with the others.
+ *   IQ5 A record that readers could see before another one was written is never taken after it for lack of knowledge: only its
+ *       own later time, or an input given up, puts it behind. (A broker reads the partitions of one request one after the
+ *       other, so what an answer found empty may have been written before the rest of that answer.)
  */
 import { assert } from "../errors.ts";
 import type { Judged } from "./judge.ts";
@@ -51,8 +54,10 @@ interface Queue {
   bytes: number;
   /** Next offset to be fetched; null before the first answer. */
   nextOffset: bigint | null;
-  /** When last known to be caught up; -1 when the latest answer left something behind. */
+  /** When the answer came that found it empty; -1 when the latest answer left something behind. */
   caughtUpAtMs: number;
+  /** When that was asked. Since then it may have got more, before then it had nothing more. */
+  emptyAtMs: number;
   /** When it last answered, was emptied, or was resumed; -1 before all of these. */
   quietSinceMs: number;
   paused: boolean;
@@ -91,12 +96,12 @@ export class InputQueues {
   /**
    * Adds what one answer of the broker brought for an input, perhaps nothing.
    * @param answer.nextOffset   where the next fetch goes on
-   * @param answer.caughtUp     nothing was left to fetch at `answeredAtMs` (monotonic)
+   * @param answer.caughtUp     nothing was left to fetch at some moment between `askedAtMs` and `answeredAtMs` (monotonic)
    */
   enqueue(
     topic: string,
     judged: readonly Judged[],
-    answer: { nextOffset: bigint; caughtUp: boolean; answeredAtMs: number },
+    answer: { nextOffset: bigint; caughtUp: boolean; askedAtMs: number; answeredAtMs: number },
   ): void {
     const queue = this.#queue(topic);
     for (const one of judged) {
@@ -118,6 +123,7 @@ export class InputQueues {
     );
     queue.nextOffset = answer.nextOffset;
     queue.caughtUpAtMs = answer.caughtUp ? answer.answeredAtMs : -1;
+    queue.emptyAtMs = answer.caughtUp ? answer.askedAtMs : -1;
     queue.quietSinceMs = answer.answeredAtMs;
   }
 
@@ -130,7 +136,7 @@ export class InputQueues {
     if (first === null) return { kind: "idle" };
     const { topic } = first;
     const arrivedAtMs = first.arrivedAtMs[first.head]!;
-    const unknown = this.#queues.filter((queue) => length(queue) === 0 && queue.caughtUpAtMs < arrivedAtMs);
+    const unknown = this.#queues.filter((queue) => length(queue) === 0 && queue.emptyAtMs < arrivedAtMs);
     if (unknown.length === 0 || headTime(first) === Number.NEGATIVE_INFINITY)
       return { kind: "take", topic, forced: false };
     const sinceMs = Math.max(arrivedAtMs, ...unknown.map((queue) => queue.quietSinceMs)); // IQ4
@@ -206,6 +212,7 @@ function emptyQueue(topic: string): Queue {
     bytes: 0,
     nextOffset: null,
     caughtUpAtMs: -1,
+    emptyAtMs: -1,
     quietSinceMs: -1,
     paused: false,
   };

@@ -14,6 +14,8 @@
  *   P7  A position moves after its batch was taken. A sink that throws halts its partition there, and nothing else.
  *   P8  One answer holds at most `maxBytesPerRequest`, however many partitions it is asked for. Each request begins with those that
  *       were served longest ago: who comes first gets a whole batch, however large, so that none starves.
+ *   P9  With several inputs, the request after records were brought, by whichever broker, does not wait for more: whether the
+ *       other inputs are empty is what the shard needs to know next (IQ5).
  *
  * A broker serves the requests of a connection one after the other, so a partition opened while a long poll is under way
  * waits for its end: at most `maxWaitMs`. kafkajs throws the first error of an answer, so when an answer for several
@@ -87,6 +89,8 @@ export function createFetcher(options: FetcherOptions): Fetcher {
   const stopping = new AbortController();
   /** Counts what partitions were served, P8. */
   let served = 0;
+  /** Counts answers with records, P9. */
+  let brought = 0;
   const leaders = createLeaders({
     connection,
     topics,
@@ -152,11 +156,14 @@ export function createFetcher(options: FetcherOptions): Fetcher {
   /** Ends when nothing led by this broker is wanted; `startLoops` begins it anew. */
   async function runLoop(nodeId: number): Promise<void> {
     let backoffMs = BACKOFF_FIRST_MS;
+    let broughtBefore = 0;
     for (;;) {
       const wanted = stopping.signal.aborted ? [] : wantedFrom(nodeId);
       if (wanted.length === 0) break;
       try {
-        await askRound(nodeId, wanted);
+        const waitMs = topics.length > 1 && brought > broughtBefore ? 0 : maxWaitMs; // P9
+        broughtBefore = brought;
+        await askRound(nodeId, wanted, waitMs);
         backoffMs = BACKOFF_FIRST_MS;
       } catch (error) {
         if (stopping.signal.aborted) break;
@@ -174,7 +181,7 @@ export function createFetcher(options: FetcherOptions): Fetcher {
    * One request for all that are well, and one for each that is not and whose pause is over.
    * @throws what is no single partition's failure
    */
-  async function askRound(nodeId: number, wanted: readonly Sent[]): Promise<void> {
+  async function askRound(nodeId: number, wanted: readonly Sent[], waitMs: number): Promise<void> {
     const nowMs = performance.now();
     const well = wanted.filter(({ slot }) => slot.failure === null);
     const failing = wanted.filter(({ slot }) => slot.failure !== null);
@@ -185,14 +192,14 @@ export function createFetcher(options: FetcherOptions): Fetcher {
       return pauseFor(Math.ceil(Math.min(dueInMs, maxWaitMs)), stopping.signal);
     }
     const broker = await connection.broker(nodeId);
-    if (well.length === 1) await askAlone(broker, well[0]!, maxWaitMs);
-    else if (well.length > 1) await askTogether(broker, well);
+    if (well.length === 1) await askAlone(broker, well[0]!, waitMs);
+    else if (well.length > 1) await askTogether(broker, well, waitMs);
     for (const sent of due) await askAlone(broker, sent, 0);
   }
 
-  async function askTogether(broker: WireBroker, wanted: readonly Sent[]): Promise<void> {
+  async function askTogether(broker: WireBroker, wanted: readonly Sent[], waitMs: number): Promise<void> {
     try {
-      await fetchOnce(broker, wanted, maxWaitMs);
+      await fetchOnce(broker, wanted, waitMs);
     } catch (error) {
       if (stopping.signal.aborted || isConnectionFailure(error)) throw error;
       let found = false;
@@ -257,6 +264,7 @@ export function createFetcher(options: FetcherOptions): Fetcher {
   }
 
   async function fetchOnce(broker: WireBroker, wanted: readonly Sent[], waitMs: number): Promise<void> {
+    const askedAtMs = performance.now();
     const answers = await fetchPositions(
       broker,
       wanted.map(({ slot, position }) => ({ topic: slot.topic, partition: slot.partition, position })),
@@ -265,11 +273,11 @@ export function createFetcher(options: FetcherOptions): Fetcher {
     const answeredAtMs = performance.now();
     for (const answer of answers) {
       const sent = wanted.find(({ slot }) => slot.topic === answer.topic && slot.partition === answer.partition);
-      if (sent !== undefined && isCurrent(sent)) deliver(sent.slot, answer, answeredAtMs);
+      if (sent !== undefined && isCurrent(sent)) deliver(sent.slot, answer, { askedAtMs, answeredAtMs });
     }
   }
 
-  function deliver(slot: Slot, answer: PartitionAnswer, answeredAtMs: number): void {
+  function deliver(slot: Slot, answer: PartitionAnswer, times: { askedAtMs: number; answeredAtMs: number }): void {
     const caughtUp = answer.nextOffset >= answer.lastStableOffset;
     const taken = tell(slot, () =>
       slot.sink.onFetched({
@@ -279,10 +287,11 @@ export function createFetcher(options: FetcherOptions): Fetcher {
         lastStableOffset: answer.lastStableOffset,
         logStartOffset: answer.logStartOffset,
         caughtUp,
-        answeredAtMs,
+        ...times,
       }),
     );
     if (!taken) return;
+    if (answer.records.length > 0) brought += 1;
     if (answer.nextOffset > slot.position || caughtUp) slot.servedAt = ++served;
     slot.position = answer.nextOffset;
   }

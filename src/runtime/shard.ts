@@ -330,9 +330,10 @@ export class Shard {
     const { app, meter, shard, fetcher, watch } = this.#context;
     const definitions = new Map(app.inputs.map((definition) => [definition.topic, definition]));
     return {
-      onFetched: ({ topic, records, nextOffset, lastStableOffset, logStartOffset, caughtUp, answeredAtMs }) => {
+      onFetched: ({ topic, records, ...answer }) => {
         const definition = definitions.get(topic)!;
-        meter.fetched(topic, { high: lastStableOffset, low: logStartOffset, atMs: answeredAtMs });
+        const { lastStableOffset: high, logStartOffset: low, answeredAtMs: atMs } = answer;
+        meter.fetched(topic, { high, low, atMs });
         try {
           queues.enqueue(
             topic,
@@ -340,7 +341,7 @@ export class Shard {
               const verdict = care.condemned({ ...record, kind: "record" });
               return verdict ? judgedBefore(definition, record, verdict) : judge(app, definition, record, watch?.steps);
             }),
-            { nextOffset, caughtUp, answeredAtMs },
+            answer,
           );
           if (queues.pausable(topic)) fetcher.pause(shard, topic);
         } catch (error) {

@@ -49,6 +49,7 @@ export function createMemoryFetcher(options: MemoryFetcherOptions): Fetcher {
       !stopped && slot.fetching && slot.generation === generation && slots.get(keyOf(topic, shard)) === slot;
     while (isCurrent()) {
       const { position } = slot;
+      const askedAtMs = process.clock.monotonicMs();
       try {
         const max = random.between(1, recordsMax);
         const log = kafka.log(topic, shard);
@@ -76,6 +77,7 @@ export function createMemoryFetcher(options: MemoryFetcherOptions): Fetcher {
           lastStableOffset,
           logStartOffset: 0n,
           caughtUp: nextOffset >= lastStableOffset,
+          askedAtMs,
           answeredAtMs: process.clock.monotonicMs(),
         });
       } catch (error) {

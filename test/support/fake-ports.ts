@@ -317,9 +317,9 @@ export class FakeInputs implements Fetcher {
       const records = log.slice(Number(next.get(topic)));
       const nextOffset = BigInt(log.length);
       next.set(topic, nextOffset);
-      const answeredAtMs = this.#clock.monotonicMs();
+      const nowMs = this.#clock.monotonicMs();
       const ends = { lastStableOffset: nextOffset, logStartOffset: 0n };
-      sink.onFetched({ topic, records, nextOffset, ...ends, caughtUp: true, answeredAtMs });
+      sink.onFetched({ topic, records, nextOffset, ...ends, caughtUp: true, askedAtMs: nowMs, answeredAtMs: nowMs });
     }
   }
 }

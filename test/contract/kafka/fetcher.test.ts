@@ -40,7 +40,7 @@ class CollectingSink implements FetchSink {
 
 function fetcherOf(
   topics: string[],
-  options: { maxBytesPerPartition?: number; maxBytesPerRequest?: number } = {},
+  options: { maxBytesPerPartition?: number; maxBytesPerRequest?: number; maxWaitMs?: number } = {},
 ): { fetcher: Fetcher; errors: LockstepError[] } {
   const errors: LockstepError[] = [];
   const fetcher = createFetcher({
@@ -77,6 +77,27 @@ describe("positions", () => {
     await writePlain(client, topic, ["new"]);
     await until(() => sink.values().at(-1) === "new", { what: "the new record" });
     expect(errors).toEqual([]);
+  });
+
+  test("P9: after records came it is said at once that the other input is empty, not after a long poll", async () => {
+    const topics = [await freshTopic(client, "a"), await freshTopic(client, "b")] as const;
+    const sink = new CollectingSink();
+    const maxWaitMs = 5_000;
+    const { fetcher } = fetcherOf([...topics], { maxWaitMs });
+    fetcher.open(0, { [topics[0]]: 0n, [topics[1]]: 0n }, sink);
+    for (let offset = 1n; offset <= 3n; offset += 1n) {
+      await writePlain(client, topics[0], [`v${offset}`]);
+      const arrived = await until(
+        () => sink.batches.find(({ topic, nextOffset }) => topic === topics[0] && nextOffset === offset),
+        { what: "the record" },
+      );
+      const empty = await until(
+        () => sink.batches.find(({ topic, askedAtMs }) => topic === topics[1] && askedAtMs >= arrived.answeredAtMs),
+        { what: "an answer of the other input that was asked for afterwards" },
+      );
+      expect(empty.caughtUp).toBe(true);
+      expect(empty.answeredAtMs - arrived.answeredAtMs).toBeLessThan(maxWaitMs);
+    }
   });
 
   test("all inputs of several shards are fetched, each batch with its topic", async () => {

@@ -97,7 +97,7 @@ function itemsNow(state: number): number[] {
       const left = taken & (1 << (n + 1)) ? [] : [RECORDS[n]!];
       const judged = arrived & (1 << n) ? left : [];
       const caughtUp = judged.length === left.length;
-      queues.enqueue(topic, judged, { nextOffset: caughtUp ? 1n : 0n, caughtUp, answeredAtMs: 0 });
+      queues.enqueue(topic, judged, { nextOffset: caughtUp ? 1n : 0n, caughtUp, askedAtMs: 0, answeredAtMs: 0 });
     }
     for (const nowMs of [0, 10]) {
       const next = queues.next(nowMs);

@@ -14,6 +14,7 @@ const queues = (options: Partial<ConstructorParameters<typeof InputQueues>[0]> =
   new InputQueues({ topics: [A, B], inputWaitMsMax: 100, recordsHigh: 10, bytesHigh: () => 1e6, ...options });
 const answer = (nextOffset: number, answeredAtMs: number, caughtUp = false) => ({
   nextOffset: BigInt(nextOffset),
+  askedAtMs: answeredAtMs,
   answeredAtMs,
   caughtUp,
 });
@@ -54,6 +55,15 @@ describe("what is taken next", () => {
     expect(q.next(1_001)).toEqual({ kind: "take", topic: A, forced: false });
     q.enqueue(B, [], answer(0, 1_002, false));
     expect(q.next(1_003)).toMatchObject({ kind: "wait" });
+  });
+
+  it("IQ5: an answer that found an input empty says nothing of a record that arrived after it was asked for", () => {
+    const q = queues();
+    q.enqueue(A, [at(A, 0, 60)], answer(1, 1_000));
+    q.enqueue(B, [], { ...answer(0, 1_000, true), askedAtMs: 990 });
+    expect(q.next(1_001)).toMatchObject({ kind: "wait" });
+    q.enqueue(B, [at(B, 0, 40)], { ...answer(1, 1_002), askedAtMs: 1_001 });
+    expect(q.next(1_003)).toEqual({ kind: "take", topic: B, forced: false });
   });
 
   it("IQ4: waits for an input that is heard of, however long the head has waited for its own turn", () => {

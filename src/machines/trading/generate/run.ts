@@ -3,10 +3,15 @@
  * `scheduled-ms` includes the waiting that a slow system causes.
  *
  *   1. Wait for the next record that is due, and at least one tick after the batch before. A backlog does not wait.
- *   2. Take all that is due, at most `BATCH_MAX`.
+ *   2. Take all that is due, at most `BATCH_MAX` and, unless it is a backlog, `BATCH_SPAN_MS_MAX`.
  *   3. Send it, one batch at a time, in order. Count it only then.
  *
  * Kafka comes in through `send`, time through a clock: this file opens nothing.
+ *
+ * Invariant
+ *   G5  Readers that take what they can see in order of event time see no normal signal more than `BATCH_SPAN_MS_MAX` too late,
+ *       however slow the broker: a batch is acknowledged before the next is sent, and spans no more. Of a backlog this holds
+ *       once all of it is sent.
  */
 import type { Clock } from "../../../clock.ts";
 import { DECISIONS_TOPIC, ORDERS_TOPIC } from "../topics.ts";
@@ -19,6 +24,8 @@ export const SCHEDULED_HEADER = "scheduled-ms";
 
 const TICK_MS = 10;
 const BATCH_MAX = 5_000;
+/** Event time that a batch may span: what G2 and G3 of plan.ts allow topics to be read apart. */
+export const BATCH_SPAN_MS_MAX = 3_000;
 
 export interface OutgoingRecord {
   readonly topic: string;
@@ -85,7 +92,9 @@ async function send(
   const isBacklog = options.total !== null;
   const total = recordCount(options);
   const tally = createTally(options.partitions);
-  const records = createQueue(plan(options, options.startMs));
+  const records = createQueue(plan(options, options.startMs), {
+    spanMsMax: isBacklog ? Number.POSITIVE_INFINITY : BATCH_SPAN_MS_MAX / options.speed,
+  });
 
   while (records.head() !== null && !ports.signal?.aborted) {
     const elapsedMs = clock.monotonicMs() - beginMs;
@@ -105,8 +114,11 @@ async function send(
   return tally.manifest({ options, startedAt: new Date(wallMs).toISOString() });
 }
 
-/** The plan with one record looked ahead. */
-function createQueue(records: Iterator<PlannedRecord>) {
+/**
+ * The plan with one record looked ahead.
+ * @param options.spanMsMax time between when the first and the last of a batch are due, at most
+ */
+function createQueue(records: Iterator<PlannedRecord>, { spanMsMax }: { readonly spanMsMax: number }) {
   const pull = () => {
     const { done, value } = records.next();
     return done ? null : value;
@@ -116,7 +128,8 @@ function createQueue(records: Iterator<PlannedRecord>) {
     head: () => head,
     take(dueMs: number): PlannedRecord[] {
       const batch: PlannedRecord[] = [];
-      while (head !== null && head.dueMs <= dueMs && batch.length < BATCH_MAX) {
+      const endMs = Math.min(dueMs, head === null ? 0 : head.dueMs + spanMsMax);
+      while (head !== null && head.dueMs <= endMs && batch.length < BATCH_MAX) {
         batch.push(head);
         head = pull();
       }

@@ -5,7 +5,7 @@ import type { Clock } from "../../../../src/clock.ts";
 import { BAD_KINDS } from "../../../../src/machines/trading/generate/bad.ts";
 import { type GeneratorOptions, generatorOptions } from "../../../../src/machines/trading/generate/options.ts";
 import { type PlannedRecord, plan } from "../../../../src/machines/trading/generate/plan.ts";
-import { createLoad, type OutgoingRecord } from "../../../../src/machines/trading/generate/run.ts";
+import { BATCH_SPAN_MS_MAX, createLoad, type OutgoingRecord } from "../../../../src/machines/trading/generate/run.ts";
 import { signalSchema, TIMEFRAMES } from "../../../../src/machines/trading/schemas.ts";
 import { signalTopic } from "../../../../src/machines/trading/topics.ts";
 import { START } from "./signals.ts";
@@ -242,7 +242,7 @@ describe("load", () => {
   it("catches up with bigger batches of at most 5,000 when the broker is slow, and keeps the times that were due", async () => {
     const world = createWorld({ sendMs: 400 });
     const behind: number[] = [];
-    await createLoad({ rate: 20_000, seconds: 1 }, world.clock).run({
+    await createLoad({ rate: 20_000, seconds: 1, speed: 1 }, world.clock).run({
       send: world.send,
       onProgress: ({ behindMs }) => behind.push(behindMs),
     });
@@ -250,6 +250,18 @@ describe("load", () => {
     expect(behind.at(-1)).toBeGreaterThan(400);
     const scheduled = world.batches.flat().map(({ headers }) => Number(headers["scheduled-ms"]));
     expect(scheduled).toEqual(scheduled.map((_, i) => START + i / 20));
+  });
+
+  it("G5: however far behind, a batch spans 3 s of event time at most", async () => {
+    const world = createWorld({ sendMs: 400 });
+    await createLoad({ seconds: 10, late: 0, bad: 0, duplicates: 0 }, world.clock).run(world);
+    const spansMs = world.batches.map((batch) => {
+      const times = batch.map(({ value }) => JSON.parse(value.toString()).ts as number);
+      return Math.max(...times) - Math.min(...times);
+    });
+    expect(world.batches.flat()).toHaveLength(5_000);
+    expect(Math.max(...spansMs)).toBeLessThanOrEqual(BATCH_SPAN_MS_MAX);
+    expect(Math.max(...spansMs)).toBeGreaterThan(BATCH_SPAN_MS_MAX / 2);
   });
 
   it("sends a backlog without waiting, its event time ending now", async () => {
