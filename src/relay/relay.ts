@@ -112,15 +112,16 @@ function createHolder(context: RelayContext, session: LockSession) {
   async function halt(error: unknown, stop: AbortSignal): Promise<void> {
     await session.unlock();
     const { code = "INVARIANT_BROKEN", message = String(error) } = (error ?? {}) as { code?: string; message?: string };
+    const hadRun = observer.state === "running";
     observer.state = "halted";
     observer.reason = { code, message };
-    const said = `${code} ${message}`;
-    if (said !== saidHalt)
+    // Said once until it has run again; messages name positions, and the server's log moves on.
+    if (code !== saidHalt || hadRun)
       log.error(
         { event: "relay-halted", app, err: error },
         "the relay halted; shards go on, and the outbox table fills",
       );
-    saidHalt = said;
+    saidHalt = code;
     await clock.sleep(settings.haltMs, AbortSignal.any([stop, session.lost]));
   }
 

@@ -3,7 +3,7 @@
  * run again. The records around them are taken once, in order. W: src/runtime/watchdog.ts and step-seat.ts. V: src/runtime/care.ts.
  */
 import Table from "cli-table3";
-import { expect, test } from "vitest";
+import { expect } from "vitest";
 
 import type { InputRecord } from "../../src/actors/record.ts";
 import { createKafkaClient } from "../../src/kafka/client.ts";
@@ -39,49 +39,59 @@ const KILLERS = [
   { what: "a step that ends its thread", fields: { do: "exit" }, code: "STEP_CRASHED" },
 ] as const;
 
-test("W3, W5, V1, V2: a step that does not end is set aside after three attempts; neighbours, other shards and a replay are unharmed", async () => {
-  await withDeployment({ app: "hostile", workers: 2, env: WATCHED }, async (deployment) => {
-    deployment.start("one");
-    await deployment.untilRunning();
-    const records = KILLERS.flatMap(({ fields }, i) => [command({ note: `g${i}` }), command(fields)]);
-    await deployment.send([...records, command({ note: `g${KILLERS.length}` })]);
-    await deployment.untilDrained(PATIENCE);
-    const letters = await lettersOf(deployment);
-    const attempts = deployment.eventsOf("step-ended-worker");
-    expect(await deployment.query("SELECT * FROM lockstep.suspect")).toEqual([]);
+longTest(
+  "W3, W5, V1, V2: a step that does not end is set aside after three attempts; neighbours, other shards and a replay are unharmed",
+  async () => {
+    await withDeployment({ app: "hostile", workers: 2, env: WATCHED }, async (deployment) => {
+      deployment.start("one");
+      await deployment.untilRunning();
+      const records = KILLERS.flatMap(({ fields }, i) => [command({ note: `g${i}` }), command(fields)]);
+      await deployment.send([...records, command({ note: `g${KILLERS.length}` })]);
+      await deployment.untilDrained(PATIENCE);
+      const letters = await lettersOf(deployment);
+      const attempts = deployment.eventsOf("step-ended-worker");
+      expect(await deployment.query("SELECT * FROM lockstep.suspect")).toEqual([]);
 
-    // As if no snapshot covered them: the replay passes each of them, and runs none.
-    await deployment.kill("one");
-    await forgetSnapshots(deployment);
-    deployment.start("two");
-    await deployment.untilRunning(PATIENCE);
-    await deployment.send([command({ note: "after" })]);
-    await deployment.untilDrained();
-    expect(deployment.eventsOf("step-ended-worker", "two")).toEqual([]);
-    expect(deployment.eventsOf("running", "two").find(({ shard }) => shard === SHARD)?.["replayed"]).toBe(9);
-    await deployment.stopAll();
+      // As if no snapshot covered them: the replay passes each of them, and runs none.
+      await deployment.kill("one");
+      await forgetSnapshots(deployment);
+      deployment.start("two");
+      await deployment.untilRunning(PATIENCE);
+      await deployment.send([command({ note: "after" })]);
+      await deployment.untilDrained();
+      expect(deployment.eventsOf("step-ended-worker", "two")).toEqual([]);
+      expect(deployment.eventsOf("running", "two").find(({ shard }) => shard === SHARD)?.["replayed"]).toBe(9);
+      await deployment.stopAll();
 
-    const table = new Table({
-      head: ["what was sent", "where it ended", "cause", "attempts"],
-      style: { head: [], border: [] },
+      const table = new Table({
+        head: ["what was sent", "where it ended", "cause", "attempts"],
+        style: { head: [], border: [] },
+      });
+      const found = KILLERS.map(({ what }, i) => {
+        const offset = String(2 * i + 1);
+        const letter = letters.find((each) => header(each, `${CAUSE}offset`) === offset);
+        const tried = attempts.filter(({ step }) => step === JSON.stringify(["r", INPUT, offset])).length;
+        const code = letter && header(letter, `${CAUSE}exception`);
+        table.push([what, letter ? `${INPUT}.dlq` : "nowhere", code ?? "", tried]);
+        return { what, code, tried };
+      });
+      console.log(table.toString());
+      expect(found).toEqual(KILLERS.map(({ what, code }) => ({ what, code, tried: 3 })));
+      expect(letters).toHaveLength(KILLERS.length);
+      expect(await notes(deployment)).toEqual(["g0", "g1", "g2", "g3", "g4", "after"]);
+      const audit = await deployment.audit();
+      expect(audit.findings).toEqual([]);
+      expect(audit.figures).toMatchObject({
+        commands: 10,
+        deadLetters: 4,
+        rows: 6,
+        lost: 0,
+        doubled: 0,
+        outOfOrder: 0,
+      });
     });
-    const found = KILLERS.map(({ what }, i) => {
-      const offset = String(2 * i + 1);
-      const letter = letters.find((each) => header(each, `${CAUSE}offset`) === offset);
-      const tried = attempts.filter(({ step }) => step === JSON.stringify(["r", INPUT, offset])).length;
-      const code = letter && header(letter, `${CAUSE}exception`);
-      table.push([what, letter ? `${INPUT}.dlq` : "nowhere", code ?? "", tried]);
-      return { what, code, tried };
-    });
-    console.log(table.toString());
-    expect(found).toEqual(KILLERS.map(({ what, code }) => ({ what, code, tried: 3 })));
-    expect(letters).toHaveLength(KILLERS.length);
-    expect(await notes(deployment)).toEqual(["g0", "g1", "g2", "g3", "g4", "after"]);
-    const audit = await deployment.audit();
-    expect(audit.findings).toEqual([]);
-    expect(audit.figures).toMatchObject({ commands: 10, deadLetters: 4, rows: 6, lost: 0, doubled: 0, outOfOrder: 0 });
-  });
-});
+  },
+);
 
 longTest(
   "V2, V3: a timer that never ends gets a verdict of its own, and the record that made it due takes effect",

@@ -79,8 +79,9 @@ export function parseExposition(text: string): Scrape {
     const [, name, inner = "", number] = match as unknown as [string, string, string | undefined, string];
     const suffixes = SUFFIXES[types.get(current) ?? ""] ?? [];
     if (!suffixes.some((suffix) => current + suffix === name)) throw new Error(`outside of its metric: ${line}`);
+    // Prometheus reads NaN in any case; prom-client writes Nan, of a mean of nothing.
     const value = number === "+Inf" ? Number.POSITIVE_INFINITY : Number(number);
-    if (Number.isNaN(value) && number !== "NaN") throw new Error(`no number: ${line}`);
+    if (Number.isNaN(value) && number.toLowerCase() !== "nan") throw new Error(`no number: ${line}`);
     const labels = parseLabels(inner, line);
     const id = name + JSON.stringify(Object.entries(labels).sort());
     if (seen.has(id)) throw new Error(`shown twice: ${line}`);
