@@ -24,7 +24,7 @@ const WAIT_MS = 120_000;
 /** As prom-client and kafka_exporter have them; and the app's `count` routes are counters, so their metric may say so. */
 const REMARKS_ALLOWED = /^(?:nodejs|process|kafka)_|^lockstep_app_counter_total .* should not include type 'counter'$/;
 /** Snapshots of shards that stay where they are; the default is a minute. */
-const SETTINGS = { LOCKSTEP_SNAPSHOT_MS: "15000" };
+const SETTINGS = { LOCKSTEP_SNAPSHOT_MS: "15000", LOCKSTEP_RELAY: "on" };
 
 interface Answer {
   readonly query: BoardQuery;

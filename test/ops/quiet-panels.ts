@@ -43,6 +43,7 @@ export const PANELS_QUIET: readonly QuietPanel[] = [
     "No worker dies alone: the kill ends the whole process.",
   ),
   quiet("overview", "Retries", "{{code}}", "empty", "Kafka and Postgres are there all the time."),
+  quiet("rebalances", "Rebalances, kept", "kept", "zero", "Only when the members of one process join one by one."),
   quiet("rebalances", "Fenced", "fenced", "zero", "Who is killed does not live to be fenced."),
   quiet("rebalances", "Takeovers, fenced, lost", "fenced", "zero", "As above."),
   quiet(
