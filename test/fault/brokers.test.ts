@@ -9,6 +9,8 @@ import { openConnection } from "../../src/kafka/connection.ts";
 import { type KafkaNode, type Stack, startStack } from "../../src/stack/index.ts";
 import { FaultBed } from "../support/fault-bed.ts";
 import { longTest, storedSeq } from "../support/fault-rows.ts";
+import { endNode } from "../support/fault-servers.ts";
+import { recordCheck } from "../support/proof.ts";
 import { isLongRun } from "../support/stack.ts";
 import { until } from "../support/until.ts";
 
@@ -47,12 +49,13 @@ for (const [where, point] of [
     const { shard } = await victim.untilHit();
     const node = await coordinatorOf(`${bed.deployment.groupId}-${shard}`);
     const seq = await storedSeq(bed, shard);
-    await node.kill();
+    await endNode(node, "kill");
     victim.letRun();
     await until(async () => (await storedSeq(bed, shard)) > seq + 1, {
       what: `shard ${shard} to go on with two brokers of three`,
       timeoutMs: FAILOVER_MS,
     });
+    recordCheck("the shard goes on with two brokers of three");
     await bed.deployment.untilRunning({ timeoutMs: FAILOVER_MS });
     await node.start();
     await bed.deployment.retire(victim.name);

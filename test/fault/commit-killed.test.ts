@@ -15,6 +15,7 @@ import {
   publishedSeq,
   storedSeq,
 } from "../support/fault-rows.ts";
+import { recordCheck, recordHit } from "../support/proof.ts";
 import { until } from "../support/until.ts";
 
 /** Who is to keep its shards while it is stopped or cut off must not be taken for dead meanwhile. */
@@ -63,11 +64,13 @@ test("C4: COMMIT was executed and its answer lost: the owner finds its commit, k
     victim.letRun();
     await victim.untilPassed({ point: "pg.commit-sent", shard });
     await until(async () => (await storedSeq(bed, shard)) === seq, { what: `Postgres to have commit ${seq}` });
+    recordHit("the answer to COMMIT dropped", `Postgres has commit ${seq} of shard ${shard}, the owner was not told`);
     breakLine(proxy);
 
     expect(await victim.untilEvent("restoring", shard)).toMatchObject({ err: { code: "COMMIT_UNKNOWN" } });
     expect(await victim.untilEvent("running", shard, 2)).toMatchObject({ seq, reused: true });
     expect(victim.events("redo-published", shard)).toMatchObject([{ from: seq, to: seq }]);
+    recordCheck("the owner acquires again, keeps its memory, and publishes redo once");
     await bed.deployment.retire(victim.name);
   });
   await bed.expectClean();
@@ -84,11 +87,13 @@ longTest(
       victim.letRun();
       await victim.untilPassed({ point: "pg.commit-sent", shard });
       await until(() => proxy.hasSwallowed("COMMIT"), { what: "COMMIT to be swallowed" });
+      recordHit("COMMIT dropped", `in the proxy, of shard ${shard}`);
       breakLine(proxy);
 
       expect(await victim.untilEvent("restoring", shard)).toMatchObject({ err: { code: "COMMIT_UNKNOWN" } });
       expect(await victim.untilEvent("running", shard, 2)).toMatchObject({ seq: seq - 1, reused: true });
       expect(victim.events("redo-published", shard)).toEqual([]);
+      recordCheck("the owner acquires again, finds nothing of its commit, keeps its memory, makes it again");
       await bed.deployment.retire(victim.name);
     });
     await bed.expectClean();
@@ -124,6 +129,7 @@ test("C9: EndTxn was executed and its answer lost: the owner finds its commit in
     proxy.toxics.dropReplies = true;
     victim.letRun();
     await until(async () => (await publishedSeq(bed, shard)) === seq, { what: `Kafka to have commit ${seq}` });
+    recordHit("the answer to EndTxn dropped", `Kafka has commit ${seq} of shard ${shard}, the owner was not told`);
     breakLine(proxy);
 
     expect(await victim.untilEvent("restoring", shard)).toMatchObject({
@@ -131,6 +137,7 @@ test("C9: EndTxn was executed and its answer lost: the owner finds its commit in
     });
     expect(await victim.untilEvent("running", shard, 2)).toMatchObject({ seq, reused: true });
     expect(victim.events("redo-published", shard)).toEqual([]);
+    recordCheck("the owner acquires again, finds its commit in Kafka, keeps its memory, publishes nothing");
     await bed.deployment.retire(victim.name);
   });
   await bed.expectClean();
@@ -145,6 +152,7 @@ longTest("C9: EndTxn never arrived: the transaction is aborted, redo is publishe
     proxy.toxics.dropRequests = true;
     victim.letRun();
     await until(() => proxy.hasSwallowed(transactionalId), { what: "EndTxn to be swallowed" });
+    recordHit("EndTxn dropped", `in the proxy, of shard ${shard}`);
     breakLine(proxy);
 
     expect(await victim.untilEvent("restoring", shard)).toMatchObject({
@@ -152,6 +160,7 @@ longTest("C9: EndTxn never arrived: the transaction is aborted, redo is publishe
     });
     expect(await victim.untilEvent("running", shard, 2)).toMatchObject({ seq, reused: true });
     expect(victim.events("redo-published", shard)).toMatchObject([{ from: seq, to: seq }]);
+    recordCheck("the owner acquires again, keeps its memory, and publishes redo once");
     await bed.deployment.retire(victim.name);
   });
   await bed.expectClean();
@@ -196,6 +205,7 @@ for (const [point, where] of [
         ]),
       ),
     );
+    recordCheck("the commit took one run of one input, and Kafka has its positions of all inputs");
     await bed.expectClean();
   });
 }

@@ -13,9 +13,10 @@ import {
   trim,
   withOtherBuild,
 } from "../support/fault-history.ts";
-import { longTest } from "../support/fault-rows.ts";
+import { expectAuditClean, longTest } from "../support/fault-rows.ts";
 import { Victim } from "../support/fault-victim.ts";
 import { type Deployment, type DeploymentOptions, withDeployment } from "../support/harness.ts";
+import { recordCheck, recordHit } from "../support/proof.ts";
 import { recreateTopics, withAdmin } from "../support/recreate-topics.ts";
 import { until } from "../support/until.ts";
 
@@ -43,6 +44,7 @@ describe("replay", () => {
         await until(() => deployment.running().length === deployment.shardCount - 1, {
           what: "the other shards to run",
         });
+        recordCheck("the other shards run");
       }),
   );
 
@@ -55,13 +57,15 @@ describe("replay", () => {
       await deployment.kill("killed");
       expect(deployment.eventsOf("verdict").length).toBeGreaterThan(0);
       const verdicts = deployment.eventsOf("verdict").length;
+      recordHit("owner killed", `${verdicts} verdicts in the journal, no snapshot that covers them`);
 
       deployment.start("next");
       await deployment.untilRunning();
       expect(deployment.eventsOf("replaying", "next").length).toBeGreaterThan(0);
       await deployment.stopAll();
       expect(deployment.eventsOf("verdict")).toHaveLength(verdicts);
-      expect((await deployment.audit()).findings).toEqual([]);
+      recordCheck("the replay passes the verdicts and makes no other");
+      await expectAuditClean(deployment);
     }),
   );
 
@@ -72,6 +76,7 @@ describe("replay", () => {
         await deployment.kill("old");
         deployment.start("new", { env: { LOCKSTEP_APP: other } });
         await expectHalt(deployment, "CODE_CHANGED", /Start the old build once and stop it with SIGTERM/);
+        recordHit("other code started between S and P", "it halted with CODE_CHANGED");
         await stopAfterHalt(deployment, "new");
 
         deployment.start("old");
@@ -80,8 +85,9 @@ describe("replay", () => {
         deployment.start("new", { env: { LOCKSTEP_APP: other } });
         await deployment.untilRunning();
         expect(deployment.eventsOf("replaying", "new")).toEqual([]);
+        recordCheck("the old build, started once and drained, lets the new one go on");
         await deployment.stopAll();
-        expect((await deployment.audit()).findings).toEqual([]);
+        await expectAuditClean(deployment);
       }),
     ),
   );
@@ -97,13 +103,14 @@ describe("replay", () => {
         const ofShard = deployment.events.filter((line) => line.process === "new" && line.shard === shard);
         expect(ofShard.filter(({ event }) => event === "redo-published")).toMatchObject([{ from: seq, to: seq }]);
         expect(ofShard.at(-1)).toMatchObject({ event: "halted", err: { code: "CODE_CHANGED" } });
+        recordCheck("other code publishes the bytes of redo as they were stored, then halts with CODE_CHANGED");
         await stopAfterHalt(deployment, "new");
 
         deployment.start("old");
         await deployment.untilRunning();
         await deployment.untilDrained();
         await deployment.stopAll();
-        expect((await deployment.audit()).findings).toEqual([]);
+        await expectAuditClean(deployment);
       }),
     ),
   );
@@ -118,8 +125,9 @@ describe("Kafka's side", () => {
       await takeAll(deployment, "next", 2);
       expect(deployment.eventsOf("offsets-rewritten", "next")).toHaveLength(deployment.shardCount);
       expect(deployment.eventsOf("offsets-rewritten", "next")[0]).toMatchObject({ level: "warn" });
+      recordCheck("P's offsets are written again, with a warning");
       await deployment.stopAll();
-      expect((await deployment.audit()).findings).toEqual([]);
+      await expectAuditClean(deployment);
     }),
   );
 
@@ -137,6 +145,7 @@ describe("Kafka's side", () => {
             message: expect.stringMatching(new RegExp(`no offsets, and commits \\d+\\.\\.${seq} are not known`)),
           },
         });
+        recordCheck("the shard halts with POSITIONS_CONTRADICT, and names the commits");
       }),
   );
 
@@ -146,6 +155,7 @@ describe("Kafka's side", () => {
       await deployment.stop("drained");
       const topic = deployment.topics.find(({ name }) => name === EVENTS)!;
       await recreateTopics(deployment.stack.brokers, [topic]);
+      recordHit("the input made anew", `${EVENTS} has ${await recordsIn(deployment)} records`);
       deployment.start("next");
       await expectHalt(deployment, "INPUT_CHANGED", /ends at offset 0, below \d+.*truncated or made anew/);
       await stopAfterHalt(deployment, "next");
@@ -156,6 +166,23 @@ describe("Kafka's side", () => {
     }),
   );
 
+  longTest("B8: an input is trimmed above the position of a shard: it halts with INPUT_TRIMMED, the others go on", () =>
+    withDeployment(VISITS, async (deployment) => {
+      await takeAll(deployment, "drained");
+      await deployment.stop("drained");
+      const position = await positionOf(deployment, 0);
+      await deployment.load({ total: 400, seed: 2 });
+      await trim(deployment, { topic: EVENTS, partition: 0, offset: position + 1n });
+      deployment.start("next");
+      const text = new RegExp(
+        `${EVENTS} begins at offset ${position + 1n}, but ${position} is the next to take: 1 offset`,
+      );
+      expect(await expectHalt(deployment, "INPUT_TRIMMED", text)).toMatchObject({ shard: 0 });
+      await until(() => deployment.running().length === deployment.shardCount - 1, { what: "the other shards to run" });
+      recordCheck("the other shards run");
+    }),
+  );
+
   longTest("B9: partitions are added to an input: the next process refuses to start, the running one goes on", () =>
     withDeployment(VISITS, async (deployment) => {
       await takeAll(deployment, "running");
@@ -163,11 +190,20 @@ describe("Kafka's side", () => {
       await withAdmin(deployment.stack.brokers, (admin) =>
         admin.createPartitions({ topicPartitions: [{ topic: EVENTS, count }] }),
       );
+      await withAdmin(deployment.stack.brokers, (admin) =>
+        until(
+          async () => (await admin.fetchTopicMetadata({ topics: [EVENTS] })).topics[0]!.partitions.length === count,
+          { what: `${count} partitions of ${EVENTS}` },
+        ),
+      );
+      recordHit("partitions added to the input", `${EVENTS} has ${count}, had ${deployment.shardCount}`);
       const late = deployment.start("late");
       const { code } = await late.exited;
       expect(code).not.toBe(0);
       expect(late.stderr).toMatch(/IDENTITY_CHANGED/);
+      recordCheck("the next process refuses to start with IDENTITY_CHANGED");
       expect(deployment.running("running")).toHaveLength(deployment.shardCount);
+      recordCheck("the running process keeps its shards");
     }),
   );
 });
@@ -213,6 +249,12 @@ async function positionOf(deployment: Deployment, shard: number): Promise<bigint
     [EVENTS, shard],
   );
   return BigInt(rows[0]!.position);
+}
+
+async function recordsIn(deployment: Deployment): Promise<number> {
+  return withAdmin(deployment.stack.brokers, async (admin) =>
+    (await admin.fetchTopicOffsets(EVENTS)).reduce((sum, { low, high }) => sum + Number(high) - Number(low), 0),
+  );
 }
 
 /** Starts a process and has it take everything; `nth` load of this deployment, from 1. */

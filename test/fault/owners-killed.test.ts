@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect } from "vitest";
 import { FaultBed } from "../support/fault-bed.ts";
 import { expectDone, expectRedoPublished, journalRow, longTest, type UnderWay } from "../support/fault-rows.ts";
 import type { Victim } from "../support/fault-victim.ts";
+import { recordCheck } from "../support/proof.ts";
 import { until } from "../support/until.ts";
 
 let bed: FaultBed;
@@ -53,6 +54,7 @@ describe("acquire", () => {
     // One epoch of the first owner, one of each that was killed, one of the steady process.
     const [before] = killed.victim.events("running", killed.shard);
     expect(bed.said("running", killed)[0]!["epoch"]).toBe(Number(before!["epoch"]) + 4);
+    recordCheck("each of the killed owners had raised the epoch by one");
     await bed.expectClean();
   });
 
@@ -61,6 +63,7 @@ describe("acquire", () => {
     expect(bed.said("replaying", killed)[0]).toMatchObject({ to: killed.seq });
     expect(bed.said("running", killed)[0]).toMatchObject({ seq: killed.seq, reused: false });
     expect(bed.said("running", killed)[0]!["replayed"]).toBeGreaterThan(0);
+    recordCheck("the next owner replays all of it again, and each commit's digest agrees");
     await bed.expectClean();
   });
 });
@@ -76,6 +79,7 @@ describe("release", () => {
         const { shard } = await victim.untilKilled();
         await bed.untilTakenOver();
         expect(bed.said("took-over", { shard, victim })).toHaveLength(1);
+        recordCheck("the next owner waits out the hand-over and takes over");
         await bed.expectClean();
       },
     );
@@ -90,6 +94,7 @@ describe("snapshot", () => {
       const released = Number(victim.events("running", shard)[0]!["seq"]);
       expect(bed.said("replaying", { shard, victim })[0]).toMatchObject({ from: released });
       await until(async () => (await orphanedPieces(shard)) === 0, { what: "the pieces to be pruned" });
+      recordCheck("the older snapshot is replayed from, and the orphaned pieces are pruned");
       await bed.expectClean();
     },
   );
@@ -111,6 +116,7 @@ describe("snapshot", () => {
         token,
       ]),
     ).toHaveLength(1);
+    recordCheck("the next owner uses the new snapshot");
     await bed.expectClean();
   });
 });

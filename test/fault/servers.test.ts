@@ -6,9 +6,11 @@ import { afterAll, beforeAll, describe, expect } from "vitest";
 
 import { type Stack, startStack } from "../../src/stack/index.ts";
 import { FaultBed } from "../support/fault-bed.ts";
-import { longTest, stableEnd, storedSeq } from "../support/fault-rows.ts";
+import { expectAuditClean, longTest, stableEnd, storedSeq } from "../support/fault-rows.ts";
+import { endNode, restartPostgres, stopPostgres } from "../support/fault-servers.ts";
 import { Victim } from "../support/fault-victim.ts";
 import { type ProcessEvent, withDeployment } from "../support/harness.ts";
+import { recordCheck, recordHit } from "../support/proof.ts";
 import type { TestStack } from "../support/stack.ts";
 import { until } from "../support/until.ts";
 
@@ -52,14 +54,16 @@ longTest("B1: the transaction times out while its owner is stopped: the owner ac
     await until(async () => (await stableEnd(deployment, deployment.topics)) > before, {
       what: "the coordinator to abort what the stopped owner had begun",
     });
+    recordHit("the transaction timed out", "readers' stable end moved on while its owner was stopped");
     victim.letRun();
 
     const seq = row!.seq;
     expect(await victim.untilEvent("running", shard, 2)).toMatchObject({ seq, reused: true });
     expect(victim.events("redo-published", shard)).toMatchObject([{ from: seq, to: seq }]);
+    recordCheck("the same owner acquires again, keeps its memory, and publishes redo once");
     await deployment.untilDrained();
     await deployment.stopAll();
-    expect((await deployment.audit(manifest)).findings).toEqual([]);
+    await expectAuditClean(deployment, manifest);
   }),
 );
 
@@ -83,9 +87,10 @@ describe("under load", () => {
       const victim = bed.startVictim(`${point}:3:stop`);
       const { shard } = await victim.untilHit();
       const seq = await storedSeq(bed, shard);
-      await stack.postgres!.restart({ immediate: true });
+      await restartPostgres(stack, { immediate: true });
       victim.letRun();
       await until(async () => (await storedSeq(bed, shard)) > seq + 1, { what: "the shard to go on" });
+      recordCheck("the shard commits again after the restart");
       await bed.deployment.untilRunning();
       await bed.deployment.retire(victim.name);
       await bed.expectClean();
@@ -96,25 +101,31 @@ describe("under load", () => {
     const other = bed.startVictim("");
     await until(() => bed.deployment.running(other.name).length > 0, { what: "both processes to run shards" });
     const from = bed.deployment.events.length;
-    await stack.postgres!.restart();
+    await restartPostgres(stack, { immediate: false });
     await until(() => since(from).some(({ event }) => event === "retrying" || event === "restoring"), {
       what: "somebody to notice",
     });
     await bed.deployment.untilRunning();
+    recordCheck("every shard runs again");
     await bed.deployment.retire(other.name);
     await bed.expectClean();
   });
 
   longTest("B4: Postgres stays away: the shards try again with growing pauses, and stay in the group", async () => {
     const from = bed.deployment.events.length;
-    await stack.postgres!.stop({ immediate: true });
+    await stopPostgres(stack, { immediate: true });
+    const lag = await bed.deployment.lag();
     await until(() => retriesSince(from, "STORE_UNAVAILABLE").some(({ inMs }) => Number(inMs) >= LONG_BACK_OFF_MS), {
       what: `a shard to back off for ${LONG_BACK_OFF_MS} ms`,
     });
+    await until(async () => (await bed.deployment.lag()) > lag, { what: "the lag to grow under load" });
+    recordCheck("shards back off with growing pauses while the lag grows");
     await stack.postgres!.start();
     await bed.settle();
+    recordCheck("all that waited is taken when it is back");
     expect(since(from).filter(({ event }) => event === "rebalancing" || event === "assigned")).toEqual([]);
     expect(since(from).filter(({ event }) => event === "lost")).toEqual([]);
+    recordCheck("nobody left the group, and no shard was lost");
     await bed.expectClean();
   });
 
@@ -137,11 +148,12 @@ describe("under load", () => {
         },
       );
       const from = bed.deployment.events.length;
-      await node!.stop();
+      await endNode(node!, "stop");
       victim.letRun();
       await victim.untilEvent("restoring", shard);
       expect(await victim.untilEvent("retrying", shard)).toMatchObject({ err: { code: "KAFKA_UNAVAILABLE" } });
       expect(await storedSeq(bed, shard)).toBe(seq);
+      recordCheck("while Kafka is away nothing further is committed to Postgres");
       await node!.start();
       bed.load.resume();
       await until(() => since(from).some((line) => line.event === "redo-published" && line.shard === shard), {
@@ -154,6 +166,7 @@ describe("under load", () => {
       expect(since(from).filter((line) => line.event === "redo-published" && line.shard === shard)).toMatchObject([
         { from: seq, to: seq },
       ]);
+      recordCheck("redo is published once, when Kafka is back");
     },
   );
 

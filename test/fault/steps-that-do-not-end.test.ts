@@ -8,8 +8,9 @@ import { expect } from "vitest";
 import type { InputRecord } from "../../src/actors/record.ts";
 import { createKafkaClient } from "../../src/kafka/client.ts";
 import { readTopic } from "../../src/kafka/read-topic.ts";
-import { longTest } from "../support/fault-rows.ts";
+import { expectAuditClean, longTest } from "../support/fault-rows.ts";
 import { type Deployment, withDeployment } from "../support/harness.ts";
+import { recordCheck, recordHit } from "../support/proof.ts";
 
 const INPUT = "hostile.commands";
 const CAUSE = "__streams.errors.";
@@ -40,7 +41,7 @@ const KILLERS = [
 ] as const;
 
 longTest(
-  "W3, W5, V1, V2: a step that does not end is set aside after three attempts; neighbours, other shards and a replay are unharmed",
+  "S5, W3, W5, V1, V2: a step that does not end is set aside after three attempts; neighbours, other shards and a replay are unharmed",
   async () => {
     await withDeployment({ app: "hostile", workers: 2, env: WATCHED }, async (deployment) => {
       deployment.start("one");
@@ -52,6 +53,8 @@ longTest(
       const attempts = deployment.eventsOf("step-ended-worker");
       expect(await deployment.query("SELECT * FROM lockstep.suspect")).toEqual([]);
 
+      for (const { step, code } of attempts) recordHit(String(code), `step ${step} ended its worker`);
+
       // As if no snapshot covered them: the replay passes each of them, and runs none.
       await deployment.kill("one");
       await forgetSnapshots(deployment);
@@ -61,6 +64,7 @@ longTest(
       await deployment.untilDrained();
       expect(deployment.eventsOf("step-ended-worker", "two")).toEqual([]);
       expect(deployment.eventsOf("running", "two").find(({ shard }) => shard === SHARD)?.["replayed"]).toBe(9);
+      recordCheck("the replay passes each of them, and runs none");
       await deployment.stopAll();
 
       const table = new Table({
@@ -81,6 +85,7 @@ longTest(
       expect(await notes(deployment)).toEqual(["g0", "g1", "g2", "g3", "g4", "after"]);
       const audit = await deployment.audit();
       expect(audit.findings).toEqual([]);
+      recordCheck("audit after a drain: no findings");
       expect(audit.figures).toMatchObject({
         commands: 10,
         deadLetters: 4,
@@ -131,7 +136,7 @@ longTest(
 );
 
 longTest(
-  "V1: a record that kills the whole process is found by the attempts that were written before it, and its neighbours are not blamed",
+  "C2, V1: a record that kills the whole process is found by the attempts that were written before it, and its neighbours are not blamed",
   async () => {
     await withDeployment({ app: "hostile", workers: 1, env: WATCHED }, async (deployment) => {
       deployment.start("p0");
@@ -146,6 +151,7 @@ longTest(
         );
         const ended = await Promise.race([process.exited.then(() => "died"), done]);
         if (ended !== "died") break;
+        recordHit("the process ends in a step", `p${deaths} ended by ${(await process.exited).signal}`);
         deployment.forget(`p${deaths}`);
         deployment.start(`p${deaths + 1}`);
         await done;
@@ -157,8 +163,9 @@ longTest(
         ["1", "STEP_CRASHED"],
       ]);
       expect(await notes(deployment)).toEqual(["g0", "g1"]);
+      recordCheck("its neighbours took effect once, and it is set aside by verdict after three counted attempts");
       await deployment.stopAll();
-      expect((await deployment.audit()).findings).toEqual([]);
+      await expectAuditClean(deployment);
     });
   },
 );

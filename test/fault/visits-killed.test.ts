@@ -6,9 +6,10 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import { partitionFor } from "../../src/actors/partition.ts";
 import { FaultBed } from "../support/fault-bed.ts";
-import { expectNotCommitted, expectRedoPublished, longTest } from "../support/fault-rows.ts";
+import { expectAuditClean, expectNotCommitted, expectRedoPublished, longTest } from "../support/fault-rows.ts";
 import { Victim } from "../support/fault-victim.ts";
 import { type Deployment, withDeployment } from "../support/harness.ts";
+import { recordCheck } from "../support/proof.ts";
 
 /** A visit without a ping ends after so long: test/support/apps/visits/machines.ts. */
 const STAY_MS = 30_000;
@@ -38,9 +39,10 @@ test("J2: a commit of a tick alone, which publishes, killed after COMMIT: redo i
     expect(deployment.eventsOf("redo-published", "steady").filter((line) => line.shard === shard)).toMatchObject([
       { from: seq, to: seq, records: 1 },
     ]);
+    recordCheck("the commit was a tick alone, and its one record was published from redo, once");
     await deployment.untilDrained();
     await deployment.stopAll();
-    expect((await deployment.audit()).findings).toEqual([]);
+    await expectAuditClean(deployment);
   });
 });
 

@@ -13,6 +13,7 @@ import {
   publishedSeq,
   storedSeq,
 } from "../support/fault-rows.ts";
+import { recordCheck } from "../support/proof.ts";
 import { until } from "../support/until.ts";
 
 let bed: FaultBed;
@@ -31,6 +32,7 @@ test("Z1: stopped after the fold, replaced, woken: its commit finds another toke
   expectNotCommitted(bed, zombie);
   victim.letRun(); // also where another of its shards passes the point
   expect(await victim.untilEvent("lost", shard)).toMatchObject({ err: { code: "SHARD_LOST" } });
+  recordCheck("the zombie's write finds another token: SHARD_LOST");
   await bed.deployment.retire(victim.name);
   await bed.expectClean();
   const { epoch } = await journalRow(bed, { shard, seq });
@@ -46,6 +48,7 @@ test("Z2: stopped after COMMIT, replaced, woken: Kafka fences what it publishes,
     err: { code: "PUBLISH_FAILED", details: { fenced: true } },
   });
   await victim.untilEvent("lost", shard);
+  recordCheck("what the zombie publishes is refused as fenced, and the shard is lost to it");
   await bed.deployment.retire(victim.name);
   await bed.expectClean();
 });
@@ -61,6 +64,7 @@ longTest(
       err: { code: "PUBLISH_FAILED", details: { fenced: true, stage: "end" } },
     });
     await victim.untilEvent("lost", shard);
+    recordCheck("the zombie's EndTxn is refused as fenced, and the shard is lost to it");
     await bed.deployment.retire(victim.name);
     await bed.expectClean();
   },
@@ -75,6 +79,7 @@ longTest(
     victim.letRun(); // also where another of its shards passes the point
     expect(await victim.untilEvent("retrying", shard)).toMatchObject({ err: { code: "STORE_UNAVAILABLE" } });
     expect(await victim.untilEvent("lost", shard)).toMatchObject({ err: { code: "SHARD_LOST" } });
+    recordCheck("the zombie's write finds another token: SHARD_LOST");
     await bed.deployment.retire(victim.name);
     await bed.expectClean();
   },
@@ -106,6 +111,7 @@ longTest(
       },
       { what: "the steady process to be fenced and to go on" },
     );
+    recordCheck("the owner whose token stands is fenced, acquires again and goes on; the other one is lost");
     await bed.expectClean();
   },
 );
@@ -126,6 +132,7 @@ longTest("Z6: the old owner ends its Kafka transaction after the new F1, before 
 
   expect(await next.untilEvent("running", shard)).toMatchObject({ seq });
   expect(next.events("redo-published", shard)).toEqual([]);
+  recordCheck("the next owner's R2 sees the commit, and publishes nothing");
   bed.startSteady();
   await bed.deployment.untilRunning();
   await bed.deployment.retire(next.name);

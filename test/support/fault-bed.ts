@@ -13,6 +13,7 @@ import { quickAudit } from "./fault-audit.ts";
 import { FaultLoad } from "./fault-load.ts";
 import { type Hit, Victim } from "./fault-victim.ts";
 import { Deployment, type DeploymentOptions, type ProcessEvent } from "./harness.ts";
+import { recordCheck } from "./proof.ts";
 import { until } from "./until.ts";
 
 const STEADY = "steady";
@@ -129,6 +130,7 @@ export class FaultBed {
     const { findings } = await quickAudit(this.deployment);
     if (findings.length > 0) this.#clean = false;
     expect(findings).toEqual([]);
+    recordCheck("audit of all since the file began: no findings");
     this.load.resume();
   }
 

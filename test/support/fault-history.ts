@@ -6,8 +6,10 @@ import { dirname, join } from "node:path";
 
 import { expect } from "vitest";
 
+import { loadApp } from "../../src/runtime/code.ts";
 import { APPS, ROOT } from "./deployment-settings.ts";
 import type { Deployment, ProcessEvent } from "./harness.ts";
+import { recordCheck, recordHit } from "./proof.ts";
 import { withAdmin } from "./recreate-topics.ts";
 import { until } from "./until.ts";
 
@@ -28,6 +30,7 @@ const TABLES = [
 export async function expectHalt(deployment: Deployment, code: string, text: RegExp): Promise<ProcessEvent> {
   const halted = await deployment.untilEvent("halted");
   expect(halted).toMatchObject({ err: { code, message: expect.stringMatching(text) } });
+  recordCheck(`the shard halts with ${code}, and says what was found`);
   return halted;
 }
 
@@ -54,6 +57,9 @@ export async function deleteGroupOffsets(deployment: Deployment): Promise<void> 
       { what: `group ${deployment.groupId} to be deleted` },
     ),
   );
+  const offsets = Object.values(await deployment.committed(0));
+  expect(offsets.map(({ offset }) => offset)).toEqual(offsets.map(() => null));
+  recordHit("the group's offsets deleted", "Kafka has none for shard 0");
 }
 
 /** Deletes the records below an offset, as retention does. */
@@ -64,6 +70,9 @@ export async function trim(
   await withAdmin(deployment.stack.brokers, async (admin) => {
     await admin.fetchTopicOffsets(topic); // kafkajs looks for the leader in metadata that it has not asked for
     await admin.deleteTopicRecords({ topic, partitions: [{ partition, offset: String(offset) }] });
+    const low = (await admin.fetchTopicOffsets(topic)).find((each) => each.partition === partition)?.low;
+    expect(low).toBe(String(offset));
+    recordHit("the input trimmed", `${topic}/${partition} begins at ${low}`);
   });
 }
 
@@ -73,11 +82,15 @@ export async function backUp(deployment: Deployment): Promise<void> {
 }
 
 export async function bringBack(deployment: Deployment, tables: readonly string[] = TABLES): Promise<void> {
+  const before = await seqOf(deployment);
   await deployment.query(
     `BEGIN; ${tables
       .map((table) => `DELETE FROM ${table}; INSERT INTO ${table} SELECT * FROM backup.${nameOf(table)};`)
       .join(" ")} COMMIT`,
   );
+  const after = await seqOf(deployment);
+  expect(after).toBeLessThan(before);
+  recordHit("Postgres put back to an older state", `seq of all shards: ${after}, was ${before}`);
 }
 
 /** Another build of the visits app: the same behaviour, other code. @returns what LOCKSTEP_APP is to be set to */
@@ -86,10 +99,18 @@ export async function withOtherBuild<T>(work: (app: string) => Promise<T>): Prom
   try {
     await cp(dirname(APPS.visits), join(folder, "visits"), { recursive: true });
     await appendFile(join(folder, "visits/machines.js"), "\n// Another build.\n");
-    return await work(join(folder, "visits/app.js"));
+    const other = join(folder, "visits/app.js");
+    const codes = await Promise.all([APPS.visits, other].map(async (path) => (await loadApp(path)).code));
+    expect(codes[1]).not.toBe(codes[0]);
+    return await work(other);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+async function seqOf(deployment: Deployment): Promise<number> {
+  const rows = await deployment.query<{ sum: string }>("SELECT sum(seq)::text AS sum FROM lockstep.shard");
+  return Number(rows[0]!.sum);
 }
 
 function nameOf(table: string): string {

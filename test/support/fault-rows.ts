@@ -3,12 +3,14 @@
  */
 import { expect, test } from "vitest";
 
+import type { Manifest } from "../../src/cli/app-tools.ts";
 import { createKafkaClient } from "../../src/kafka/client.ts";
 import { openConnection } from "../../src/kafka/connection.ts";
 import type { WantedTopic } from "../../src/kafka/topics.ts";
 import type { FaultBed } from "./fault-bed.ts";
 import type { Victim } from "./fault-victim.ts";
 import type { Deployment } from "./harness.ts";
+import { recordCheck } from "./proof.ts";
 import { isLongRun } from "./stack.ts";
 
 /** A row that `npm run test:fault` runs and `npm test` leaves out. */
@@ -27,18 +29,28 @@ export interface UnderWay {
 export function expectRedoPublished(bed: FaultBed, hit: UnderWay): void {
   expect(bed.said("redo-published", hit)).toMatchObject([{ from: hit.seq, to: hit.seq }]);
   expect(bed.said("running", hit)[0]).toMatchObject({ seq: hit.seq });
+  recordCheck("the next owner found the commit in Postgres alone and published its redo, once");
 }
 
 /** The next owner found nothing of commit `seq`, and nothing to publish. */
 export function expectNotCommitted(bed: FaultBed, hit: UnderWay): void {
   expect(bed.said("redo-published", hit)).toEqual([]);
   expect(bed.said("running", hit)[0]).toMatchObject({ seq: hit.seq - 1 });
+  recordCheck("the next owner found nothing of the commit, and nothing to publish");
 }
 
 /** The next owner found commit `seq` in Postgres and in Kafka. */
 export function expectDone(bed: FaultBed, hit: UnderWay): void {
   expect(bed.said("redo-published", hit)).toEqual([]);
   expect(bed.said("running", hit)[0]).toMatchObject({ seq: hit.seq });
+  recordCheck("the next owner found the commit in Postgres and in Kafka, and published nothing");
+}
+
+/** Of a deployment that was drained by SIGTERM, with the outputs read by Kafka's own consumer. */
+export async function expectAuditClean(deployment: Deployment, manifest?: Manifest): Promise<void> {
+  const { findings } = await deployment.audit(manifest);
+  expect(findings).toEqual([]);
+  recordCheck("audit after a drain: no findings");
 }
 
 /** Commit `seq` of a shard as the journal has it. */

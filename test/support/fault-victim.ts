@@ -7,6 +7,7 @@ import { join } from "node:path";
 
 import type { RunProcess } from "../../src/cli/processes.ts";
 import type { Deployment, ProcessEvent } from "./harness.ts";
+import { recordHit } from "./proof.ts";
 import { until } from "./until.ts";
 
 /** One line of LOCKSTEP_FAILPOINT_LOG, written before the fault takes effect. */
@@ -60,14 +61,16 @@ export class Victim {
 
   /** The proof that the fault happened: the n-th line of the fail-point's file, from 0. */
   async untilHit(index = 0): Promise<Hit> {
-    return until(
+    const hit = await until(
       () => {
-        const hit = this.hits()[index];
-        if (!hit && this.process.ended) throw new Error(`${this.name} ended:\n${this.process.stderr}`);
-        return hit;
+        const found = this.hits()[index];
+        if (!found && this.process.ended) throw new Error(`${this.name} ended:\n${this.process.stderr}`);
+        return found;
       },
       { what: `${this.name} to pass its fail-point`, timeoutMs: HIT_MS },
     );
+    this.#record(hit);
+    return hit;
   }
 
   /** The proof, then the end by SIGKILL. */
@@ -86,9 +89,14 @@ export class Victim {
   }
 
   async untilPassed({ point, shard }: { point: string; shard: number }): Promise<void> {
-    await until(() => this.hits().some((hit) => hit.point === point && hit.shard === shard), {
+    const hit = await until(() => this.hits().find((each) => each.point === point && each.shard === shard), {
       what: `${this.name} to pass ${point} of shard ${shard}`,
     });
+    this.#record(hit);
+  }
+
+  #record({ point, pass, action, shard }: Hit): void {
+    recordHit(`${point}:${pass}:${action}`, `${this.name}, shard ${shard}`);
   }
 
   /** Seq of the commit that this process was making of a shard when it was killed; its last lines must have been read. */

@@ -7,9 +7,13 @@
  */
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
+
+import pg from "pg";
 import type { TestProject } from "vitest/node";
 
-import { type Stack, startStack } from "../../src/stack/index.ts";
+import { KAFKA_VERSION, type Stack, startStack } from "../../src/stack/index.ts";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
 /** Projects whose tests run `node dist/main.js`. */
 const NEEDS_DIST = ["integration", "acceptance", "fault", "ops", "debezium"];
@@ -39,6 +43,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   process.env["LOCKSTEP_TEST_KAFKA"] = kafka!.brokers.join(",");
   process.env["LOCKSTEP_TEST_KAFKA_LIBS"] = kafka!.libs ?? "";
   process.env["LOCKSTEP_TEST_POSTGRES"] = postgres!.url;
+  process.env["LOCKSTEP_TEST_RUN"] ??= JSON.stringify(await factsOfRun(await shared.stack));
 
   return async () => {
     shared.users -= 1;
@@ -46,6 +51,25 @@ export default async function setup(project: TestProject): Promise<() => Promise
     globals[KEY] = undefined;
     await (await shared.stack).stop();
   };
+}
+
+/** What a result was found with: see test/support/proof.ts. */
+async function factsOfRun({ kafka, postgres }: Stack): Promise<Record<string, string>> {
+  const git = (...args: string[]) => spawnSync("git", args, { cwd: ROOT, encoding: "utf8" }).stdout?.trim() ?? "";
+  const client = new pg.Client({ connectionString: postgres!.url });
+  await client.connect();
+  try {
+    const { rows } = await client.query<{ server_version: string }>("SHOW server_version");
+    return {
+      commit: git("rev-parse", "HEAD") || "unknown",
+      changes: git("status", "--porcelain") === "" ? "none" : "uncommitted changes",
+      node: process.versions.node,
+      kafka: kafka!.source === "environment" ? "as the environment names it" : KAFKA_VERSION,
+      postgres: rows[0]!.server_version,
+    };
+  } finally {
+    await client.end();
+  }
 }
 
 /**
@@ -60,8 +84,7 @@ function buildDist(): void {
 }
 
 function run(...args: string[]): { status: number | null; output: string } {
-  const root = fileURLToPath(new URL("../..", import.meta.url));
-  const { error, status, stdout, stderr } = spawnSync(process.execPath, args, { cwd: root, encoding: "utf8" });
+  const { error, status, stdout, stderr } = spawnSync(process.execPath, args, { cwd: ROOT, encoding: "utf8" });
   if (error !== undefined) throw error;
   return { status, output: `${stdout}${stderr}` };
 }

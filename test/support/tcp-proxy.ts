@@ -5,6 +5,7 @@
  *   latencyMs      each chunk is held back this long, in both directions, in order
  *   dropRequests   what the client sends is swallowed; the connection stays open
  *   dropReplies    what the server sends is swallowed; the connection stays open
+ *   holdRequests   what the client sends is kept back until `release`; the server's side stays open meanwhile, also when the client is gone
  * `cut` closes every connection by a reset, on both sides. A server that reads a reset drops what it had not read yet.
  */
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
@@ -13,15 +14,24 @@ export interface Toxics {
   latencyMs: number;
   dropRequests: boolean;
   dropReplies: boolean;
+  holdRequests: boolean;
+}
+
+/** What one connection's client sent and was held, and what the server answers once it has got it. */
+export interface HeldLine {
+  readonly sent: Buffer[];
+  readonly answered: Buffer[];
 }
 
 export class TcpProxy {
-  readonly toxics: Toxics = { latencyMs: 0, dropRequests: false, dropReplies: false };
+  readonly toxics: Toxics = { latencyMs: 0, dropRequests: false, dropReplies: false, holdRequests: false };
   readonly #target: { host: string; port: number };
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   /** What clients sent and was swallowed, since the line was last healed. */
   #swallowed: Buffer[] = [];
+  /** By the socket to the server. */
+  readonly #held = new Map<Socket, HeldLine>();
   #roundTrips = 0;
 
   private constructor(target: { host: string; port: number }) {
@@ -53,13 +63,29 @@ export class TcpProxy {
     return this.#roundTrips;
   }
 
+  /** Of each connection with requests that are held. */
+  held(): HeldLine[] {
+    return [...this.#held.values()];
+  }
+
+  /** The server gets what was held, late; what it answers is in `answered` of each line from now on. */
+  release(): void {
+    this.toxics.holdRequests = false;
+    for (const [server, { sent, answered }] of this.#held) {
+      server.on("data", (chunk) => answered.push(chunk));
+      server.write(Buffer.concat(sent));
+    }
+    this.#held.clear();
+  }
+
   cut(): void {
     for (const socket of this.#sockets) socket.resetAndDestroy();
     this.#sockets.clear();
   }
 
   heal(): void {
-    Object.assign(this.toxics, { latencyMs: 0, dropRequests: false, dropReplies: false } satisfies Toxics);
+    const none: Toxics = { latencyMs: 0, dropRequests: false, dropReplies: false, holdRequests: false };
+    Object.assign(this.toxics, none);
     this.#swallowed = [];
   }
 
@@ -80,6 +106,12 @@ export class TcpProxy {
     let asked = false;
     this.#pump(client, server, (chunk) => {
       asked = true;
+      if (this.toxics.holdRequests) {
+        const line = this.#held.get(server) ?? { sent: [], answered: [] };
+        this.#held.set(server, line);
+        line.sent.push(chunk);
+        return true;
+      }
       if (this.toxics.dropRequests) this.#swallowed.push(chunk);
       return this.toxics.dropRequests;
     });
@@ -94,7 +126,7 @@ export class TcpProxy {
   #follow(socket: Socket, other: Socket): void {
     socket.once("close", (hadError) => {
       this.#sockets.delete(socket);
-      if (hadError) setTimeout(() => other.resetAndDestroy(), this.toxics.latencyMs);
+      if (hadError && !this.#held.has(other)) setTimeout(() => other.resetAndDestroy(), this.toxics.latencyMs);
     });
   }
 
@@ -116,6 +148,8 @@ export class TcpProxy {
         }
       });
     });
-    from.on("end", () => pass(() => to.end()));
+    from.on("end", () => {
+      if (!this.#held.has(to)) pass(() => to.end());
+    });
   }
 }
