@@ -110,6 +110,7 @@ async function commitSome(
   const outputs = withSource(effects, { instance: context.instance, shard: context.shard, seq });
   const taken = entries.reduce((n, entry) => n + (entry.kind === "run" ? entry.count : 0), 0);
   assertBalanced(effects, { taken, streamTimeMs: model.streamTimeMs, streamTimeBefore });
+  context.meter.committing({ seq, token: standing.ownership.token, entries, effects, outputs });
   try {
     if (careful.survived) await careful.survived();
     await context.store.commit({
@@ -128,6 +129,7 @@ async function commitSome(
     });
   } catch (error) {
     context.meter.aborted(foldStart);
+    if (isLockstepError(error) && error.remedy !== "restore") context.meter.undone(); // else undecided.ts
     if (isLockstepError(error) && (hasCode(error, "ROW_REFUSED") || hasCode(error, "STORE_UNAVAILABLE"))) {
       model.discard(); // nothing was written
       standing.pending = false;
@@ -138,6 +140,7 @@ async function commitSome(
     }
     throw error;
   }
+  context.meter.committed();
   model.accept();
   standing.pending = false;
   standing.seq = seq;
@@ -154,14 +157,8 @@ async function commitSome(
   }
   standing.confirmed = seq;
   const end = context.clock.monotonicMs();
-  context.meter.committed({
-    items: items.slice(0, count),
-    entries,
-    effects,
-    outputs,
-    positions,
-    atMs: [foldStart, postgresStart, kafkaStart, end],
-  });
+  const atMs = [foldStart, postgresStart, kafkaStart, end] as const;
+  context.meter.published({ items: items.slice(0, count), positions, atMs });
   context.log.committed({
     seq,
     records: taken,

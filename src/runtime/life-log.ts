@@ -39,6 +39,7 @@ export interface LifeLog {
   draining(why: string): void;
   notDrained(error: LockstepError): void;
   notClosed(error: unknown): void;
+  notCounted(error: unknown): void;
   released(details: { seq: number; drained: boolean }): void;
   waitedForInput(details: { ms: number }): void;
 }
@@ -81,6 +82,11 @@ export function createLifeLog(log: Log): LifeLog {
         "shard not drained; the next owner replays, and publishes what is missing",
       ),
     notClosed: (err) => log.warn({ event: "not-closed", err }, "a producer did not close in order"),
+    notCounted: (err) =>
+      log.warn(
+        { event: "not-counted", err },
+        "Postgres did not say whether the last commit was made; metrics may lack it",
+      ),
     released: info("released", "released shard"),
     waitedForInput: (details) =>
       log.debug(

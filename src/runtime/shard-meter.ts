@@ -2,6 +2,11 @@
  * What is measured of one shard in the hands of one worker: told by the phases as they go, read by the worker's reports.
  *
  * It watches and decides nothing: no method throws, waits or changes what it is shown.
+ *
+ * Invariants
+ *   CM1  A commit is counted once, by the worker that folded it, as soon as it knows that Postgres has it: when COMMIT is answered, or later,
+ *        by the journal, where the answer never came. Whether Kafka took it from this worker, or from redo of whoever owns the shard next,
+ *        changes nothing. What Postgres does not have is never counted.
  */
 import { RUNTIME_COUNTERS } from "../actors/counters.ts";
 import type { CommitEffects } from "../actors/effects.ts";
@@ -18,12 +23,19 @@ import type { Item, Standing } from "./commit.ts";
 import type { LifeLog } from "./life-log.ts";
 import type { ShardState } from "./shard.ts";
 
-/** A commit that Postgres and Kafka have. */
-export interface CommittedBatch {
-  readonly items: readonly Item[];
+/** A commit on its way: what is counted of it when Postgres has it. */
+export interface CommitUnderWay {
+  readonly seq: number;
+  /** Of the ownership under which it is made. */
+  readonly token: string;
   readonly entries: readonly JournalEntry[];
   readonly effects: CommitEffects;
   readonly outputs: readonly OutputRecord[];
+}
+
+/** A commit that Postgres and Kafka have, the latter of this owner. */
+export interface PublishedCommit {
+  readonly items: readonly Item[];
   readonly positions: Positions;
   /** Monotonic ms: fold begun, Postgres begun, Kafka begun, all done. */
   readonly atMs: readonly [fold: number, postgres: number, kafka: number, end: number];
@@ -65,7 +77,7 @@ export class ShardMeter {
   readonly #app: { readonly owner: string; readonly topics: readonly string[] };
   readonly #actors: ActorActivities;
   readonly #latency: HistogramSeries;
-  readonly #committed: HistogramSeries;
+  readonly #carriedThrough: HistogramSeries;
   readonly #phases: readonly [HistogramSeries, HistogramSeries, HistogramSeries];
   #state: ShardState = "idle";
   #running: Running | null = null;
@@ -73,6 +85,8 @@ export class ShardMeter {
   /** What Kafka's group has; null before it is known. */
   #positions: Positions | null = null;
   #snapshotBytes: number | null = null;
+  /** Commit that may be in Postgres and is not counted. */
+  #underWay: CommitUnderWay | null = null;
   #replay: { from: number; to: number; seq: number; records: number } | null = null;
   #acquiringSinceMs = 0;
   #haltedBy: string | null = null;
@@ -92,7 +106,7 @@ export class ShardMeter {
     this.#app = { owner, topics };
     this.#actors = new ActorActivities(shard, budget);
     this.#latency = series.histogram("lockstep_end_to_end_latency_seconds", {});
-    this.#committed = series.histogram("lockstep_tx_duration_seconds", { outcome: "commit" });
+    this.#carriedThrough = series.histogram("lockstep_tx_duration_seconds", { outcome: "commit" });
     const phase = (name: string) => series.histogram("lockstep_commit_phase_duration_seconds", { phase: name });
     this.#phases = [phase("fold"), phase("postgres"), phase("kafka")];
   }
@@ -149,12 +163,28 @@ export class ShardMeter {
     }
   }
 
-  committed({ items, entries, effects, outputs, positions, atMs }: CommittedBatch): void {
+  /** It is about to be written to Postgres. */
+  committing(commit: CommitUnderWay): void {
+    this.#underWay = commit;
+  }
+
+  /** A commit whose outcome is not known: it is neither `committed` nor `undone` yet. */
+  get undecided(): { readonly seq: number; readonly token: string } | null {
+    return this.#underWay;
+  }
+
+  /** Postgres does not have it, and never will. */
+  undone(): void {
+    this.#underWay = null;
+  }
+
+  /** CM1: Postgres has the commit under way. */
+  committed(): void {
+    if (this.#underWay === null) return;
+    const { entries, effects, outputs } = this.#underWay;
+    this.#underWay = null;
     const series = this.#series;
-    this.#positions = positions;
     series.add("lockstep_tx_total", { outcome: "commit" });
-    this.#committed.observe((atMs[3] - atMs[0]) / 1000);
-    for (const [index, phase] of this.#phases.entries()) phase.observe((atMs[index + 1]! - atMs[index]!) / 1000);
 
     let taken = 0;
     for (const entry of entries) {
@@ -179,6 +209,12 @@ export class ShardMeter {
       if (counter === "timersFired") series.add("lockstep_timers_fired_total", {}, n);
       else if (!RUNTIME_COUNTERS.includes(counter)) series.add("lockstep_app_counter_total", { counter }, n);
     }
+  }
+
+  published({ items, positions, atMs }: PublishedCommit): void {
+    this.#positions = positions;
+    this.#carriedThrough.observe((atMs[3] - atMs[0]) / 1000);
+    for (const [index, phase] of this.#phases.entries()) phase.observe((atMs[index + 1]! - atMs[index]!) / 1000);
     const wallMs = this.#clock.wallMs();
     for (const item of items) {
       if (item.kind !== "record" || item.judged.record.timestampMs < 0n) continue;
@@ -186,7 +222,7 @@ export class ShardMeter {
     }
   }
 
-  /** A commit that was given up, or whose outcome is not known. */
+  /** It was given up, its outcome in Postgres is not known, or Kafka did not take it from this owner. */
   aborted(sinceMs: number): void {
     this.#series.add("lockstep_tx_total", { outcome: "abort" });
     const seconds = (this.#clock.monotonicMs() - sinceMs) / 1000;

@@ -27,6 +27,7 @@ import { type Memory, passOn, restore } from "./restore.ts";
 import { createWake, type RunLoop, runLoop, type Wake } from "./run-loop.ts";
 import { inputTopics, type ShardContext } from "./shard-context.ts";
 import { Snapshotter } from "./snapshotter.ts";
+import { decideAcquired, decideLeaving } from "./undecided.ts";
 
 const BACKOFF_MS_MIN = 50;
 const BACKOFF_MS_MAX = 5_000;
@@ -134,6 +135,7 @@ export class Shard {
       }
       backoffMs = Math.min(backoffMs * 2, BACKOFF_MS_MAX);
     }
+    await decideLeaving(this.#context);
     if (this.#state !== "released") this.#enter("released");
     return !this.#owing;
   }
@@ -231,6 +233,7 @@ export class Shard {
     meter.acquired(acquired.ownership.epoch, acquired.row);
     this.#runningSinceMs = null;
     const { row, ownership, writer } = acquired;
+    await decideAcquired(context);
     const suspicion = await readSuspicion(context, ownership, { seq: row.seq, takenOver });
     const restored = await restore(context, acquired, this.#memory, this.#abort.signal);
     this.#memory = null;

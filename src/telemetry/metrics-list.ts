@@ -67,7 +67,7 @@ export const METRICS = {
   lockstep_shard_halts_total: counter("Shards that halted.", ["code"]),
 
   // ------------------------------------------------------------------------------------------------------------- commit
-  lockstep_tx_total: counter("Commits: in Postgres and Kafka, or given up before that.", ["outcome"], {
+  lockstep_tx_total: counter("Commits that Postgres has, and attempts that failed.", ["outcome"], {
     zeros: [["commit"], ["abort"]],
   }),
   lockstep_tx_duration_seconds: histogram("From the start of the fold to the end of the commit.", COMMIT_SECONDS, [
@@ -76,7 +76,7 @@ export const METRICS = {
   lockstep_commit_phase_duration_seconds: histogram("Parts of a commit.", COMMIT_SECONDS, ["phase"]),
   lockstep_commit_records: histogram("Records taken by one commit.", RECORDS),
   lockstep_records_taken_total: counter("Input records taken, whatever became of them.", ["topic"]),
-  lockstep_records_published_total: counter("Records published by commits, dead letters and late records included.", [
+  lockstep_records_published_total: counter("Records that commits publish, dead letters and late records included.", [
     "topic",
   ]),
   lockstep_rows_written_total: counter("Rows of the app, inserted by commits.", [], { zeros: [[]] }),

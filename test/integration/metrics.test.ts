@@ -4,7 +4,8 @@
 import { expect, test } from "vitest";
 
 import { METRICS, type MetricDefinition } from "../../src/telemetry/metrics-list.ts";
-import { withDeployment } from "../support/harness.ts";
+import { Victim } from "../support/fault-victim.ts";
+import { type Deployment, withDeployment } from "../support/harness.ts";
 import { addressOf, type Scrape, scrape } from "../support/scrape.ts";
 import { until } from "../support/until.ts";
 
@@ -164,6 +165,78 @@ test("after a rebalance the series of shards that went are gone, and none is sho
     await deployment.stopAll();
   });
 });
+
+test("CM1: commits whose outcome was unknown, or that were fenced, are counted once, by the process that folded them", async () => {
+  const env = { ...ON_TIME, LOCKSTEP_TRANSACTION_TIMEOUT_MS: "60000" };
+  await withDeployment({ app: "trading", env }, async (deployment) => {
+    const { shardCount } = deployment;
+    // Each shard that commits often enough meets all of them: Kafka had not got the commit, Kafka had, Postgres did not answer COMMIT, twice.
+    const points = ["kafka.offsets-sent:2", "kafka.ended:4", "pg.commit-sent:3", "pg.committed:5"];
+    const one = new Victim(deployment, { name: "one", points: points.map((point) => `${point}:throw`).join(",") });
+    await deployment.untilRunning();
+    const urls = [await addressOf(deployment, "one")];
+    let sent = (await deployment.load({ seconds: 5, rate: 300 })).sent.total;
+    await untilCounted(deployment, urls, sent);
+    const met = new Set(one.hits().map(({ point, pass }) => `${point}:${pass}`));
+    expect([...met].sort()).toEqual([...points].sort());
+
+    // Stopped between Postgres and Kafka, replaced, woken: its commit was published by the other process.
+    const two = new Victim(deployment, { name: "two", points: "pg.committed:2:stop" });
+    await deployment.untilTrue(() => deployment.running("two").length > 0, "the second process to run shards");
+    await deployment.untilRunning();
+    urls.push(await addressOf(deployment, "two"));
+    const load = deployment.load({ seconds: 6, rate: 300, seed: 2 });
+    const { shard } = await two.untilHit();
+    await deployment.untilTrue(
+      () => deployment.running("one").length === shardCount,
+      "the first process to have taken over",
+    );
+    two.letRun();
+    await two.untilEvent("fenced", shard);
+    sent += (await load).sent.total;
+    await deployment.untilRunning();
+    await untilCounted(deployment, urls, sent);
+    const shown = await Promise.all(urls.map(scrape));
+    expect(shown[1]!.sum("lockstep_fenced_total")).toBeGreaterThanOrEqual(1);
+    expect(shown[0]!.sum("lockstep_redo_published_total")).toBeGreaterThanOrEqual(1);
+    await deployment.stopAll();
+  });
+});
+
+/** Until the processes show together what Postgres has: no more, and no less. */
+async function untilCounted(deployment: Deployment, urls: readonly string[], sent: number): Promise<void> {
+  await deployment.untilDrained();
+  await until(
+    async () => {
+      const [stored] = await deployment.query<Record<string, number>>(
+        `SELECT (SELECT sum(seq)::int FROM lockstep.shard) AS commits, (SELECT sum(taken)::int FROM lockstep.journal) AS taken,
+           (SELECT count(*)::int FROM app.orders) + (SELECT count(*)::int FROM app.outbox) AS rows`,
+      );
+      const shown = await Promise.all(urls.map(scrape));
+      const sum = (name: string, labels = {}) => shown.reduce((all, each) => all + each.sum(name, labels), 0);
+      const counted = {
+        commits: sum("lockstep_tx_total", { outcome: "commit" }),
+        taken: sum("lockstep_records_taken_total"),
+        rows: sum("lockstep_rows_written_total"),
+      };
+      const set = {
+        late: [sum("lockstep_late_events_total"), sum("lockstep_records_published_total", { topic: "trading.late" })],
+        bad: [sum("lockstep_dlq_records_total"), publishedAside(shown)],
+      };
+      const differs = stored!["taken"] !== sent || JSON.stringify(counted) !== JSON.stringify(stored);
+      if (differs || set.late[0] !== set.late[1] || set.bad[0] !== set.bad[1])
+        throw new Error(JSON.stringify({ sent, stored, counted, set }));
+      return true;
+    },
+    { what: "the counts to be what Postgres has" },
+  );
+}
+
+const publishedAside = (shown: readonly Scrape[]) =>
+  shown
+    .flatMap(({ samples }) => samples)
+    .filter(({ name, labels }) => name === "lockstep_records_published_total" && labels["topic"]!.endsWith(".dlq"))
+    .reduce((sum, { value }) => sum + value, 0);
 
 /** Of shards that run. */
 const PER_SHARD = [

@@ -86,20 +86,19 @@ export class Bed {
   answered = 0;
   hook: ShardContext["hook"] = () => {};
   readonly series = new Series();
-  readonly meter = new ShardMeter({
-    shard: 0,
-    owner: "me",
-    topics: ["in"],
-    series: this.series,
-    clock: this.clock,
-    budget: { left: 100 },
-  });
+  readonly meter = this.newMeter("me");
   /** Where steps are watched; absent: nobody does. */
   watch: ShardContext["watch"];
   #tokens = 0;
   #appended = 0;
 
-  start(settings: Partial<ShardSettings> = {}, owner = "me"): Shard {
+  /** Of another worker; what it counts is added to the same series. */
+  newMeter(owner: string): ShardMeter {
+    const { series, clock } = this;
+    return new ShardMeter({ shard: 0, owner, topics: ["in"], series, clock, budget: { left: 100 } });
+  }
+
+  start(settings: Partial<ShardSettings> = {}, owner = "me", meter = this.meter): Shard {
     const context: ShardContext = {
       ...(this.watch ? { watch: this.watch } : {}),
       app,
@@ -129,8 +128,8 @@ export class Bed {
           return `t${this.#tokens}`;
         },
       },
-      log: this.meter.watch(this.#log()),
-      meter: this.meter,
+      log: meter.watch(this.#log()),
+      meter,
       hook: (point) => this.hook(point),
       settings: { ...SETTINGS, ...settings },
     };
