@@ -15,18 +15,28 @@ export interface Between {
 }
 
 export async function withPostgresProxy<T>(deployment: Deployment, work: (between: Between) => Promise<T>): Promise<T> {
-  const url = new URL(deployment.config.databaseUrl);
+  const between = await openPostgresProxy(deployment.config.databaseUrl);
+  return closing(between.proxy, () => work(between));
+}
+
+export async function openPostgresProxy(databaseUrl: string): Promise<Between> {
+  const url = new URL(databaseUrl);
   const proxy = await TcpProxy.open({ host: url.hostname, port: Number(url.port) });
   url.host = `127.0.0.1:${proxy.port}`;
-  return closing(proxy, () => work({ proxy, env: { LOCKSTEP_DATABASE_URL: url.href } }));
+  return { proxy, env: { LOCKSTEP_DATABASE_URL: url.href } };
 }
 
 /** Of a cluster of one broker. */
 export async function withKafkaProxy<T>(deployment: Deployment, work: (between: Between) => Promise<T>): Promise<T> {
-  const [host, port] = deployment.stack.brokers[0]!.split(":");
+  const between = await openKafkaProxy(deployment.stack.brokers[0]!);
+  return closing(between.proxy, () => work(between));
+}
+
+/** @param broker host:port, as it advertises itself */
+export async function openKafkaProxy(broker: string): Promise<Between> {
+  const [host, port] = broker.split(":");
   const proxy = await TcpProxy.open({ host: host!, port: Number(port) });
-  const env = { NODE_OPTIONS: `--import=${REDIRECT}`, FAULT_REDIRECT: `${port}:${proxy.port}` };
-  return closing(proxy, () => work({ proxy, env }));
+  return { proxy, env: { NODE_OPTIONS: `--import=${REDIRECT}`, FAULT_REDIRECT: `${port}:${proxy.port}` } };
 }
 
 /** The connections break, and whoever connects again finds the line as good as new. */

@@ -33,6 +33,7 @@ export class TcpProxy {
   /** By the socket to the server. */
   readonly #held = new Map<Socket, HeldLine>();
   #roundTrips = 0;
+  #swallowedBytes = 0;
 
   private constructor(target: { host: string; port: number }) {
     this.#target = target;
@@ -76,6 +77,16 @@ export class TcpProxy {
       server.write(Buffer.concat(sent));
     }
     this.#held.clear();
+  }
+
+  /** What was swallowed in either direction, since the proxy was opened. */
+  get swallowedBytes(): number {
+    return this.#swallowedBytes;
+  }
+
+  /** Open at this moment, as clients see it. */
+  get connections(): number {
+    return Math.ceil(this.#sockets.size / 2);
   }
 
   cut(): void {
@@ -140,7 +151,10 @@ export class TcpProxy {
       else setTimeout(act, lastAtMs - nowMs);
     };
     from.on("data", (chunk) => {
-      if (dropped(chunk)) return;
+      if (dropped(chunk)) {
+        this.#swallowedBytes += chunk.length;
+        return;
+      }
       pass(() => {
         if (to.writable && !to.write(chunk)) {
           from.pause();
