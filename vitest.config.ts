@@ -62,6 +62,16 @@ export default defineConfig({
           testTimeout: 3_600 * SECOND,
         },
       },
+      {
+        // Only by `npm run test:generated`: no servers, but a minute or two of work.
+        resolve: { alias: OWN_PACKAGE },
+        test: {
+          name: "generated",
+          include: ["test/generated/**/*.test.ts"],
+          sequence: { groupOrder: 7 },
+          testTimeout: 3_600 * SECOND,
+        },
+      },
       // Only by `npm run test:ops`: it wants Prometheus.
       againstServers("ops", 5, 600 * SECOND),
       // Only by `npm run test:debezium`: it fetches Kafka Connect.

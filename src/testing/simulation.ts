@@ -19,6 +19,7 @@ import { isLockstepError } from "../errors.ts";
 import { Cluster, type Running } from "./cluster.ts";
 import { createFaults, drawWeather, type FaultKind, NO_FAULTS, type Plan, type Weather } from "./faults.ts";
 import { type Judgement, judgeCluster } from "./oracle.ts";
+import { stillToDo } from "./progress.ts";
 import { createRandom, type Random } from "./random.ts";
 import type { TableShape } from "./tables.ts";
 
@@ -255,7 +256,7 @@ class Run {
       if (halts.length > 0) return true;
       if (schedule.nowMs < lookAgainMs) return false;
       lookAgainMs = schedule.nowMs + LOOK_MS;
-      return this.#behind().length === 0;
+      return stillToDo(this.#cluster).length === 0;
     };
     const done = await schedule.runUntil(isDone, { timeoutMs });
     const halted = halts.map(({ process, shard, error }) => {
@@ -265,27 +266,7 @@ class Run {
     if (halted.length > 0) return halted;
     // What was caught up may still be in the middle of acquiring a shard anew: the last answers of the faults are under way.
     await schedule.runFor(QUIET_MS);
-    return done ? [] : [`not live: ${timeoutMs} ms after the last fault ${this.#behind().join("; ")}`];
-  }
-
-  /** What is still to be done, in words. */
-  #behind(): string[] {
-    const { postgres, kafka, app } = this.#cluster;
-    const topics = app.inputs.map(({ topic }) => topic);
-    return [...postgres.shards.values()].flatMap(({ row }) => {
-      const { shard } = row;
-      const committed = kafka.offsetsOf(shard, topics);
-      return topics.flatMap((topic) => {
-        const { end, stable } = kafka.log(topic, shard);
-        const ours = row.positions?.[topic] ?? null;
-        // Markers at the end may stay untaken: only records move a position.
-        const left = kafka.log(topic, shard).read(ours ?? 0n, Number.POSITIVE_INFINITY).records.length;
-        if (left > 0 || stable < end) return [`shard ${shard} has ${left} records of ${topic} to take`];
-        if (ours === null || committed[topic]!.offset !== ours)
-          return [`shard ${shard} of ${topic}: Kafka has ${committed[topic]!.offset}, Postgres ${ours}`];
-        return [];
-      });
-    });
+    return done ? [] : [`not live: ${timeoutMs} ms after the last fault ${stillToDo(this.#cluster).join("; ")}`];
   }
 
   async stopAll(timeoutMs: number): Promise<string[]> {

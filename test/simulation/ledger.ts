@@ -134,6 +134,19 @@ export const ledger = defineApp("ledger", {
   },
 });
 
+/** For the tests made from the machines; the schema of this app says nothing of itself. */
+export const ledgerExamples = {
+  account: [
+    {
+      key: "a1",
+      steps: (["add", "hold", "add", "poison", "hold"] as const).map((kind, i) => ({
+        topic: INPUTS[0],
+        value: { account: "a1", way: INPUTS[0], n: 10 + i, at: 1_000 * i, kind },
+      })),
+    },
+  ],
+};
+
 export const ledgerTables = {
   [ENTRIES]: {
     unique: [["id"]],
