@@ -2,7 +2,8 @@
  * The relay when its lines are cut, and when Postgres restarts, crashes, is put back or is another one (docs/relay.md, R7 to R12).
  */
 import { execFileSync } from "node:child_process";
-import { rm } from "node:fs/promises";
+import { rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 
 import { type Stack, startStack } from "../../src/stack/index.ts";
@@ -131,6 +132,29 @@ test("R11: another server under the same group halts the relay", async () => {
   const next = other.start();
   expect(await next.said("relay-halted")).toMatchObject({ err: { code: "RELAY_SERVER_CHANGED" } });
   expect(await bed.records()).toHaveLength(3);
+});
+
+test("R11: a server that was promoted, and so writes another timeline, halts the relay", async () => {
+  const own = await startStack({ kafka: false });
+  const bed = await RelayBed.open({ postgresUrl: own.postgres!.url });
+  try {
+    const before = bed.start();
+    await bed.insertMany(3);
+    await bed.untilPublished(3);
+    await until(async () => (await bed.position()) !== null, { what: "a position" });
+    await before.stop();
+    await own.postgres!.stop();
+    await writeFile(join(own.postgres!.dataDir!, "standby.signal"), "");
+    await own.postgres!.start();
+    await bed.query("SELECT pg_promote()");
+    await bed.insertMany(2, 3);
+    const after = bed.start();
+    expect(await after.said("relay-halted")).toMatchObject({ err: { code: "RELAY_SERVER_CHANGED" } });
+    expect(await bed.records()).toHaveLength(3);
+  } finally {
+    await bed.close();
+    await own.stop();
+  }
 });
 
 longTest("R12: a server that was put back to an earlier state halts the relay", async () => {
