@@ -1,15 +1,21 @@
 /**
  * A relay: stands by for the lock, works while it has it, and says what it does (docs/relay.md).
  *
- *   starting -> standby -> running -> standby      the lock or the fence was lost
- *                             |-----> halted -> standby      what it found needs a person; it looks again every `haltMs`
- *                             '-----> stopped
+ *   starting -> standby -> running -> standby      the fence was lost
+ *      ^                      |-----> halted -> standby      what it found needs a person; it looks again every `haltMs`
+ *      |                      '-----> stopped
+ *      '--- from anywhere: the session of the lock was lost, or cannot be opened
  *
  * A failure that can pass ends the session, not the lock: the next session begins with a fence, after a pause. Nothing here ends the
  * process: shards go on without a relay.
+ *
+ * Invariants
+ *   RI11  A relay without a session in Postgres says so: it is `starting`, with the reason, and what waits is the older the longer it lasts.
+ *   RI12  To stand by, or halted, costs the same however long: nothing is added to a signal with each look.
  */
 import { hasCode, isLockstepError } from "../errors.ts";
 import { parseLsn } from "../storage/lsn.ts";
+import { storeError } from "../storage/pg-errors.ts";
 import type { LockSession } from "../storage/relay-lock.ts";
 import { inspectRelay } from "../storage/relay-store.ts";
 import type { RelayContext } from "./context.ts";
@@ -24,42 +30,56 @@ export async function runRelay(context: RelayContext, signal: AbortSignal): Prom
   let backoffMs = BACKOFF_MS_MIN;
   while (!signal.aborted) {
     let session: LockSession | null = null;
+    let over: FirstOf | null = null;
     try {
       session = await ports.openSession();
-      const relay = createHolder(context, session);
-      while (!signal.aborted && !session.lost.aborted) {
+      over = firstOf([signal, session.lost]);
+      const relay = createHolder(context, session, over.signal);
+      while (!over.signal.aborted) {
         if (!(await session.tryLock())) {
           relay.standingBy();
-          await clock.sleep(settings.lockPollMs, AbortSignal.any([signal, session.lost]));
+          await clock.sleep(settings.lockPollMs, over.signal);
           continue;
         }
         backoffMs = BACKOFF_MS_MIN;
         await relay.hold(signal);
       }
-      if (!signal.aborted)
+      if (!signal.aborted) {
+        without(session.lost.reason);
         log.warn({ event: "relay-lost", err: session.lost.reason }, "the lock of the relay was lost");
+      }
     } catch (error) {
       if (!isLockstepError(error)) throw error;
+      without(error);
       log.warn({ event: "relay-retrying", err: error, inMs: backoffMs }, "the relay cannot take part; trying again");
       await clock.sleep(backoffMs, signal);
       backoffMs = Math.min(backoffMs * 2, BACKOFF_MS_MAX);
     } finally {
       observer.lag = null;
+      over?.release();
       await session?.close();
     }
   }
   observer.state = "stopped";
+
+  /** RI11. */
+  function without(cause: unknown): void {
+    const { code, message } = storeError(cause);
+    observer.state = "starting";
+    observer.reason = { code, message };
+    observer.waitingSinceMs ??= clock.wallMs();
+  }
 }
 
-function createHolder(context: RelayContext, session: LockSession) {
+/** @param over aborts when the relay is stopped, or the session lost */
+function createHolder(context: RelayContext, session: LockSession, over: AbortSignal) {
   const { clock, log, observer, settings, hook, app } = context;
   let saidStandby = false;
   let saidHalt = "";
 
   /** Sessions, one after the other, until the lock is lost, the relay halts, or it is stopped. */
   async function hold(stop: AbortSignal): Promise<void> {
-    const ended = new AbortController();
-    const signal = AbortSignal.any([stop, session.lost, ended.signal]);
+    const { signal, end, release } = firstOf([over]);
     const measuring = measure(signal);
     let backoffMs = BACKOFF_MS_MIN;
     saidStandby = false;
@@ -74,11 +94,11 @@ function createHolder(context: RelayContext, session: LockSession) {
           observer.waitingSinceMs ??= clock.wallMs();
           if (isFenced(error)) {
             log.warn({ event: "relay-fenced", err: error }, "another relay has fenced this one");
-            await giveWay(stop);
+            await giveWay();
             return;
           }
           if (!isLockstepError(error) || error.remedy === "halt" || error.remedy === "stop") {
-            await halt(error, stop);
+            await halt(error);
             return;
           }
           if (clock.monotonicMs() - begunMs > BACKOFF_MS_MAX * 2) backoffMs = BACKOFF_MS_MIN;
@@ -93,23 +113,24 @@ function createHolder(context: RelayContext, session: LockSession) {
         }
       }
     } finally {
-      ended.abort();
+      end();
+      release();
       await measuring;
       if (!stop.aborted) observer.lag = null;
     }
   }
 
-  async function giveWay(stop: AbortSignal): Promise<void> {
+  async function giveWay(): Promise<void> {
     observer.state = "standby";
     await session.unlock();
-    await clock.sleep(settings.lockPollMs * 2, AbortSignal.any([stop, session.lost]));
+    await clock.sleep(settings.lockPollMs * 2, over);
   }
 
   /**
    * The lock is free meanwhile, for `relay resync`; the lags are still measured. It is let go of first: a relay that has lost its lock without
    * knowing may find that the slot has moved on, which contradicts nothing. It gets no answer here, so it has not halted but lost.
    */
-  async function halt(error: unknown, stop: AbortSignal): Promise<void> {
+  async function halt(error: unknown): Promise<void> {
     await session.unlock();
     const { code = "INVARIANT_BROKEN", message = String(error) } = (error ?? {}) as { code?: string; message?: string };
     const hadRun = observer.state === "running";
@@ -122,7 +143,7 @@ function createHolder(context: RelayContext, session: LockSession) {
         "the relay halted; shards go on, and the outbox table fills",
       );
     saidHalt = code;
-    await clock.sleep(settings.haltMs, AbortSignal.any([stop, session.lost]));
+    await clock.sleep(settings.haltMs, over);
   }
 
   async function measure(signal: AbortSignal): Promise<void> {
@@ -157,9 +178,35 @@ function createHolder(context: RelayContext, session: LockSession) {
   return {
     hold,
     standingBy() {
-      observer.state = "standby";
+      // What it knew to wait is the holder's now.
+      Object.assign(observer, { state: "standby", reason: null, pending: 0, waitingSinceMs: null });
       if (!saidStandby) log.info({ event: "relay-standby", app }, "another relay works; standing by");
       saidStandby = true;
+    },
+  };
+}
+
+interface FirstOf {
+  readonly signal: AbortSignal;
+  /** Aborts it before any of them. */
+  end(): void;
+  /** Lets go of them. */
+  release(): void;
+}
+
+/** Aborts with the first of several signals that outlive it. What AbortSignal.any makes of those stays with them for good (Node 20). */
+function firstOf(signals: readonly AbortSignal[]): FirstOf {
+  const controller = new AbortController();
+  const end = () => controller.abort();
+  for (const signal of signals) {
+    if (signal.aborted) end();
+    signal.addEventListener("abort", end, { once: true });
+  }
+  return {
+    signal: controller.signal,
+    end,
+    release() {
+      for (const signal of signals) signal.removeEventListener("abort", end);
     },
   };
 }

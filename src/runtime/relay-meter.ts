@@ -65,7 +65,8 @@ export class RelayMeter {
   #fault(): string | null {
     if (this.#latest === null) return "the relay is being started";
     const { state, reason } = this.#latest;
-    if (state !== "halted") return null;
-    return `the relay is halted: ${reason ? `${reason.code}, ${reason.message}` : "it does not say why"}`;
+    const why = reason ? `${reason.code}, ${reason.message}` : "it does not say why";
+    if (state === "starting" && reason !== null) return `the relay cannot start: ${why}`;
+    return state === "halted" ? `the relay is halted: ${why}` : null;
   }
 }

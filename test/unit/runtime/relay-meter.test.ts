@@ -68,6 +68,15 @@ test("a relay that stands by shows no figures of an outbox that it does not see,
   expect(await meter.check.run()).toBe("the relay is halted: RELAY_SLOT_LOST, the slot is gone");
 });
 
+test("RI11: one that is starting is ready, until it says why it cannot", async () => {
+  const { observer, meter, report } = bed();
+  report();
+  expect(await meter.check.run()).toBeNull();
+  observer.reason = { code: "STORE_UNAVAILABLE", message: "the connection ended" };
+  report();
+  expect(await meter.check.run()).toBe("the relay cannot start: STORE_UNAVAILABLE, the connection ended");
+});
+
 test("a thread that dies takes its gauges with it, and is counted as a restart", async () => {
   const { observer, meter, report, shown } = bed();
   observer.state = "running";
