@@ -25,8 +25,6 @@ import { soak } from "./soak.ts";
 
 /** Of the shell: ended by a signal. */
 const SIGNALLED = { SIGINT: 130, SIGTERM: 143 } as const;
-/** Short, so that a killed owner's shards are taken over within seconds; an operator's default is longer. */
-const SESSION_MS = 3_000;
 
 export async function main(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const options = optionsOf(args);
@@ -34,7 +32,7 @@ export async function main(args: readonly string[], env: NodeJS.ProcessEnv): Pro
     (options.asked ? process.stdout : process.stderr).write(`${options.usage}\n`);
     return options.asked ? EXIT.ok : EXIT.usage;
   }
-  const schedule = drawSchedule({ seed: options.seed, minutes: options.minutes, sessionTimeoutMs: SESSION_MS });
+  const schedule = drawSchedule(options);
   if (options.plan) {
     if (options.json) printJson(schedule);
     else process.stdout.write(`${scheduleText(schedule)}\n`);
@@ -62,7 +60,7 @@ export async function main(args: readonly string[], env: NodeJS.ProcessEnv): Pro
       log: (line) => progress.say(line),
       kafkaConfig: { "group.min.session.timeout.ms": "1000" },
     });
-    const bed = await prepare({ options, stack, dir, sessionTimeoutMs: SESSION_MS, progress, signal: stop.signal });
+    const bed = await prepare({ options, stack, dir, progress, signal: stop.signal });
     progress.say(`Kafka ${bed.config.brokers.join(",")}, Postgres, ${bed.shards} shards; logs in ${dir}`);
     const figures = await soak(bed, { schedule, signal: stop.signal });
     const faults = faultsOf(figures);
@@ -83,7 +81,9 @@ export async function main(args: readonly string[], env: NodeJS.ProcessEnv): Pro
   } finally {
     await stack?.stop();
     if (failed && !stop.signal.aborted)
-      progress.say(`the same schedule again: --seed ${options.seed} --minutes ${options.minutes}; logs: ${dir}`);
+      progress.say(
+        `the same schedule again: --seed ${options.seed} --minutes ${options.minutes} --session-ms ${options.sessionMs}; logs: ${dir}`,
+      );
     else if (!options.keep) await rm(dir, { recursive: true, force: true });
     for (const end of endings) end();
   }

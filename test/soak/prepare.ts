@@ -37,11 +37,10 @@ export async function prepare(made: {
   options: Options;
   stack: Stack;
   dir: string;
-  sessionTimeoutMs: number;
   progress: Progress;
   signal: AbortSignal;
 }): Promise<Bed> {
-  const { options, stack, dir, sessionTimeoutMs, progress, signal } = made;
+  const { options, stack, dir, progress, signal } = made;
   const { kafka, postgres } = stack;
   if (kafka!.nodes.length !== 1 || postgres!.source !== "embedded") {
     throw new Error(
@@ -55,11 +54,11 @@ export async function prepare(made: {
     LOCKSTEP_DATABASE_URL: postgres!.url,
     // One thread a process: with five of them each has a share of the shards.
     LOCKSTEP_WORKERS: "1",
-    LOCKSTEP_SESSION_TIMEOUT_MS: String(sessionTimeoutMs),
-    LOCKSTEP_HEARTBEAT_INTERVAL_MS: "500",
-    LOCKSTEP_REBALANCE_TIMEOUT_MS: "6000",
+    LOCKSTEP_SESSION_TIMEOUT_MS: String(options.sessionMs),
+    LOCKSTEP_HEARTBEAT_INTERVAL_MS: String(Math.max(100, Math.floor(options.sessionMs / 6))),
+    LOCKSTEP_REBALANCE_TIMEOUT_MS: String(2 * options.sessionMs),
     LOCKSTEP_TRANSACTION_TIMEOUT_MS: "10000",
-    LOCKSTEP_RELAY_TIMEOUT_MS: String(sessionTimeoutMs),
+    LOCKSTEP_RELAY_TIMEOUT_MS: String(options.sessionMs),
     LOCKSTEP_RELAY_POSITION_MS: "1000",
     // Often, so that faults meet them, and replays begin at many of them.
     LOCKSTEP_SNAPSHOT_MS: "5000",

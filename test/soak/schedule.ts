@@ -51,7 +51,7 @@ export interface Schedule {
 }
 
 /** From one fault to the next: about what the slower kinds and the recovery from them take. */
-const EVERY_MS = 12_000;
+const EVERY_MS = 14_000;
 /** Share of the run in which faults begin. */
 const BEGIN_SHARE = 0.02;
 const END_SHARE = 0.95;
@@ -71,15 +71,15 @@ const ACCOMPANIED: ReadonlySet<FaultKind> = new Set<FaultKind>([
 ]);
 const COMPANIONS = ["kill", "kafkaCut", "postgresCut"] as const;
 
-/** @param options.sessionTimeoutMs after which the group gives away what a stopped process holds */
-export function drawSchedule(options: { seed: number; minutes: number; sessionTimeoutMs: number }): Schedule {
-  const { seed, minutes, sessionTimeoutMs } = options;
+/** @param options.sessionMs session time-out, after which the group gives away what a stopped process holds */
+export function drawSchedule(options: { seed: number; minutes: number; sessionMs: number }): Schedule {
+  const { seed, minutes, sessionMs } = options;
   const random = mulberry32(seed);
   const durationMs = minutes * 60_000;
   const spanMs = durationMs * (END_SHARE - BEGIN_SHARE);
   const count = Math.max(FAULT_KINDS.length, Math.floor(spanMs / EVERY_MS));
   const slotMs = spanMs / count;
-  const draw = (kind: FaultKind): Fault => ({ kind, lot: random(), ms: lengthOf(kind, random(), sessionTimeoutMs) });
+  const draw = (kind: FaultKind): Fault => ({ kind, lot: random(), ms: lengthOf(kind, random(), sessionMs) });
   const rounds: Round[] = [];
   let deck: FaultKind[] = [];
   for (let i = 0; i < count; i += 1) {
@@ -121,13 +121,13 @@ export function plannedOf({ rounds }: Schedule): Record<FaultKind, number> {
 }
 
 /** @param lot [0, 1) */
-function lengthOf(kind: FaultKind, lot: number, sessionTimeoutMs: number): number {
+function lengthOf(kind: FaultKind, lot: number, sessionMs: number): number {
   const between = (from: number, to: number) => Math.round(from + lot * (to - from));
   switch (kind) {
     case "shortPause":
-      return between(0.1 * sessionTimeoutMs, 0.7 * sessionTimeoutMs);
+      return between(0.1 * sessionMs, 0.7 * sessionMs);
     case "longPause":
-      return between(1.2 * sessionTimeoutMs, 2.5 * sessionTimeoutMs);
+      return between(1.2 * sessionMs, 2.5 * sessionMs);
     case "brokerKill":
       return between(0, 5_000);
     case "postgresCrash":

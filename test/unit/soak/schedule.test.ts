@@ -4,7 +4,7 @@ import { drawSchedule, FAULT_KINDS, plannedOf, scheduleText } from "../../soak/s
 
 const SESSION_MS = 3_000;
 const SEEDS = Array.from({ length: 200 }, (_, i) => i * 7_919 + 1);
-const draw = (seed: number, minutes = 3) => drawSchedule({ seed, minutes, sessionTimeoutMs: SESSION_MS });
+const draw = (seed: number, minutes = 3) => drawSchedule({ seed, minutes, sessionMs: SESSION_MS });
 
 describe("the schedule of a soak", () => {
   test("SK1: is a function of its seed and length, and another seed gives another one", () => {
