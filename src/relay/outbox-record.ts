@@ -39,7 +39,7 @@ const TABLE_HEADER = "__lockstep.outbox.table";
 /** Half of what the broker allows is left to the difference of two clocks. */
 const CLOCKS = 0.5;
 
-/** @throws {LockstepError} RELAY_SET_UP_CHANGED a column is gone */
+/** @throws {LockstepError} RELAY_SET_UP_CHANGED a column is gone, or the time is none with a zone */
 export function toOutboxRecord(values: LoggedValues, committedMs: number, targets: OutboxTargets): OutboxRecord {
   const { table, events, deadLetters } = targets;
   const column = (name: Column): Buffer | null => {
@@ -47,12 +47,12 @@ export function toOutboxRecord(values: LoggedValues, committedMs: number, target
     if (value === undefined)
       throw new LockstepError(
         "RELAY_SET_UP_CHANGED",
-        `${table} has no column "${name}" any more; the relay needs ${COLUMNS.join(", ")}.`,
+        `A row of ${table} was written while the table had no column "${name}"; the relay needs ${COLUMNS.join(", ")}. Give the table that column again, fill it, then \`lockstep relay resync\` publishes what the topic lacks and goes on from there.`,
       );
     return value;
   };
   const key = column("aggregate_id");
-  const occurred = occurredAt(column("occurred_at"));
+  const occurred = occurredAt(column("occurred_at"), table);
   const headers: Headers = [
     ["event_id", column("event_id")],
     ["event_type", column("type")],
@@ -133,10 +133,18 @@ function timestampOf(
 /** As Postgres prints a timestamptz in UTC. */
 const TIMESTAMP = /^(\d{4,6})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?\+00$/;
 
+/** What else a timestamptz can be. */
+const TIMELESS = /\+00 BC$|^-?infinity$/;
+
 /** @returns null for NULL; a time before Christ, and infinity, keep Postgres' text and have no ms */
-function occurredAt(text: Buffer | null): { iso: string; ms: number | null } | null {
+function occurredAt(text: Buffer | null, table: string): { iso: string; ms: number | null } | null {
   if (text === null) return null;
   const printed = text.toString("latin1");
+  if (!TIMESTAMP.test(printed) && !TIMELESS.test(printed))
+    throw new LockstepError(
+      "RELAY_SET_UP_CHANGED",
+      `A row of ${table} has occurred_at "${printed.slice(0, 40)}", which is no timestamptz: nobody can tell which moment it means. Make the column a timestamptz (ALTER TABLE ... TYPE timestamptz USING occurred_at AT TIME ZONE '...'), then \`lockstep relay resync\` publishes what the topic lacks and goes on from there.`,
+    );
   const match = TIMESTAMP.exec(printed);
   if (!match) return { iso: printed, ms: null };
   const [, year, month, day, hour, minute, second, fraction = ""] = match as unknown as string[];

@@ -72,6 +72,8 @@ describe("times", () => {
     ["2026-11-21 09:00:00+00", "2026-11-21T09:00:00.000000Z", COMMITTED_MS],
     ["1969-12-31 23:59:59+00", "1969-12-31T23:59:59.000000Z", COMMITTED_MS],
     ["0044-03-15 12:00:00+00 BC", "0044-03-15 12:00:00+00 BC", COMMITTED_MS],
+    ["infinity", "infinity", COMMITTED_MS],
+    ["-infinity", "-infinity", COMMITTED_MS],
   ])("%s", (printed, iso, ms) => {
     const { record, headers } = made({ occurred_at: printed });
     expect(headers["occurred_at"]).toBe(iso);
@@ -116,6 +118,13 @@ test("RI8: a row larger than its topic takes is a dead letter that fits: without
   expect(record.partition).toBeLessThan(3);
   expect(outputBytes(record)).toBeLessThanOrEqual(2_000);
 });
+
+test.each(["2026-11-21 00:22:06", "2026-11-21", "1732148526000", ""])(
+  "RI6: a time without a zone halts: %s",
+  (printed) => {
+    expect(() => made({ occurred_at: printed })).toThrow(expect.objectContaining({ code: "RELAY_SET_UP_CHANGED" }));
+  },
+);
 
 test("RI6: a table that has lost a column halts", () => {
   expect(() => toOutboxRecord(new Map(), COMMITTED_MS, targets)).toThrow(

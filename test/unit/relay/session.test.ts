@@ -1,0 +1,186 @@
+/**
+ * How long a session of the relay waits for what may never come, and how much it puts into one Kafka transaction.
+ */
+import { describe, expect, test } from "vitest";
+
+import { LockstepError } from "../../../src/errors.ts";
+import type { RelayContext, RelaySettings } from "../../../src/relay/context.ts";
+import { formatPosition } from "../../../src/relay/position.ts";
+import { runSession } from "../../../src/relay/session.ts";
+import { RelayObserver } from "../../../src/relay/status.ts";
+import type { LockSession } from "../../../src/storage/relay-lock.ts";
+import type { StreamEvent } from "../../../src/storage/replication-stream.ts";
+import { FakeClock } from "../../support/fake-ports.ts";
+
+const LOG = { systemIdentifier: "1", timeline: 1, slot: "slot" };
+const INSPECTED = {
+  system_identifier: "1",
+  timeline: 1,
+  flushed: "0/100000",
+  keep_mb: "1",
+  published: true,
+  slot: { confirmed: "0/10", wal_status: "reserved", active_pid: null, plugin: "pgoutput", safe: null },
+  row: {
+    outbox_table: "app.outbox",
+    group_id: "group",
+    system_identifier: "1",
+    publication: "publication",
+    slot: "slot",
+    slot_lsn: "0/10",
+    started: true,
+    resync_reason: null,
+    stray_slots: [],
+  },
+};
+
+interface Published {
+  readonly records: readonly unknown[];
+}
+
+/** A session whose servers do what the test says. */
+function sessionOf(options: {
+  fenced?: () => boolean;
+  /** What the stream brings; then the session is told to stop. Absent: another session holds the slot. */
+  events?: readonly StreamEvent[];
+  settings?: Partial<RelaySettings>;
+}) {
+  const clock = new FakeClock();
+  const asked: string[] = [];
+  const published: Published[] = [];
+  const stop = new AbortController();
+  const told = { fences: 0, opens: 0, closed: 0, acknowledged: [] as bigint[] };
+  const lock = {
+    query: async (sql: string) => {
+      asked.push(sql);
+      return sql.includes("pg_control_system() c") ? [INSPECTED] : [];
+    },
+  } as unknown as LockSession;
+  const writer = {
+    publish: async (transaction: Published) => {
+      published.push(transaction);
+    },
+    close: async () => {
+      told.closed += 1;
+    },
+  };
+  const target = { partitions: 1, bytesMax: 1e6, aheadMsMax: 1e15, behindMsMax: 1e15 };
+  let pending = options.events;
+  const context = {
+    app: "app",
+    groupId: "group",
+    settings: {
+      batchRecordsMax: 1_000,
+      batchBytesMax: 1e6,
+      positionMs: 1e6,
+      refreshMs: 1e9,
+      keepMs: 0,
+      ...options.settings,
+    },
+    observer: new RelayObserver(),
+    log: { debug() {}, info() {}, warn() {}, error() {} },
+    clock,
+    hook: () => {},
+    ports: {
+      fence: async () => {
+        told.fences += 1;
+        return options.fenced === undefined || options.fenced() ? writer : null;
+      },
+      committed: async () => formatPosition({ position: { lsn: 0x10n, underWay: null }, log: LOG }),
+      targets: async () => ({
+        table: "app.outbox",
+        events: { ...target, topic: "orders" },
+        deadLetters: { ...target, topic: "orders.dlq" },
+      }),
+      openStream: async () => {
+        told.opens += 1;
+        if (pending === undefined)
+          throw new LockstepError("STORE_UNAVAILABLE", "slot in use", { details: { sqlstate: "55006" } });
+        return {
+          queuedBytes: 0,
+          take: async () => {
+            const taken = pending!;
+            pending = [];
+            if (taken.length === 0) stop.abort();
+            return taken;
+          },
+          acknowledge: (lsn: bigint) => told.acknowledged.push(lsn),
+          close: async () => {},
+        };
+      },
+    },
+  } as unknown as RelayContext;
+  return { clock, asked, published, stop, told, run: () => runSession(context, lock, stop.signal) };
+}
+
+describe("deadlines", () => {
+  test("a predecessor's transaction that never ends: a minute, then the session is over and may begin anew", async () => {
+    const { clock, told, published, run } = sessionOf({ fenced: () => false });
+    await expect(run()).rejects.toMatchObject({ code: "KAFKA_UNAVAILABLE", remedy: "retry" });
+    expect(clock.nowMs).toBeGreaterThanOrEqual(60_000);
+    expect(clock.nowMs).toBeLessThan(61_000);
+    expect(told.fences).toBe(Math.floor(clock.nowMs / 50) + 1);
+    expect(published).toEqual([]);
+  });
+
+  test("who stops meanwhile does not wait for it", async () => {
+    const { clock, stop, run } = sessionOf({
+      fenced: () => {
+        if (clock.nowMs >= 1_000) stop.abort();
+        return false;
+      },
+    });
+    await run();
+    expect(clock.nowMs).toBeLessThan(2_000);
+  });
+
+  test("a slot that another session holds: that session is ended again and again, for half a minute", async () => {
+    const { clock, asked, told, published, run } = sessionOf({});
+    await expect(run()).rejects.toMatchObject({ code: "STORE_UNAVAILABLE", details: { sqlstate: "55006" } });
+    expect(clock.nowMs).toBeGreaterThanOrEqual(30_000);
+    expect(clock.nowMs).toBeLessThan(31_000);
+    const ended = asked.filter((sql) => sql.includes("pg_terminate_backend"));
+    expect(ended).toHaveLength(told.opens - 1);
+    expect(told.opens).toBeGreaterThan(100);
+    expect(published).toHaveLength(1); // the position, and not one row
+    expect(told.closed).toBe(1);
+  });
+});
+
+/** One database transaction of so many rows, each of so many bytes in the log. */
+function transaction(rows: number, bytes: number): StreamEvent[] {
+  const values = new Map(
+    Object.entries({
+      event_id: "11111111-1111-4111-8111-111111111111",
+      aggregate_type: "order",
+      aggregate_id: "a",
+      type: "Placed",
+      payload: "{}",
+      occurred_at: "2026-01-01 00:00:00+00",
+    }).map(([name, text]) => [name, Buffer.from(text)]),
+  );
+  return [
+    { kind: "begin", commitLsn: 0x20n, committedMs: 0 },
+    ...Array.from({ length: rows }, () => ({ kind: "insert" as const, table: "app.outbox", values, bytes })),
+    { kind: "commit", commitLsn: 0x20n, endLsn: 0x30n },
+  ];
+}
+
+describe("limits of one Kafka transaction", () => {
+  test.each<[name: string, settings: Partial<RelaySettings>, sizes: number[]]>([
+    ["none is reached", {}, [10]],
+    ["rows", { batchRecordsMax: 4 }, [4, 4, 2]],
+    ["rows, exactly", { batchRecordsMax: 5 }, [5, 5, 0]],
+    ["bytes", { batchBytesMax: 250 }, [3, 3, 3, 1]],
+    ["bytes, of a row that is larger than the limit", { batchBytesMax: 1 }, [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0]],
+  ])("%s", async (_, settings, sizes) => {
+    const { published, told, run } = sessionOf({ events: transaction(10, 100), settings });
+    await run();
+    // The first has the position alone. Where the last cut met the last row, the end of the database transaction waits for `positionMs`.
+    const expected = sizes.at(-1) === 0 ? sizes.slice(0, -1) : sizes;
+    expect(published.slice(1).map(({ records }) => records.length)).toEqual(expected);
+    expect(told.acknowledged).toHaveLength(expected.length);
+    // RI2: all but the last lie inside the database transaction.
+    const whole = sizes.at(-1) === 0 ? [] : [0x30n];
+    expect(told.acknowledged.filter((lsn) => lsn > 0x10n)).toEqual(whole);
+  });
+});
