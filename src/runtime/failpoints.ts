@@ -10,7 +10,8 @@
  * Points, in the order of one commit: take.before, fold.before, fold.after, pg.begun, pg.updated, pg.before-commit,
  * pg.commit-sent, pg.committed, kafka.begun, kafka.produced, kafka.offsets-sent, kafka.before-end, kafka.ended, commit.done.
  * Of an acquire: acquire.start, acquire.f1, acquire.f2, acquire.r2, acquire.r1, reconcile.published, restore.loaded,
- * restore.row, acquire.done. Of a snapshot: snapshot.captured, snapshot.piece, snapshot.published. Of a release: release.start.
+ * restore.row, acquire.done. Of a snapshot: snapshot.captured, snapshot.piece, snapshot.published. Of a release: release.start,
+ * release.drained, release.done.
  * Of the relay: relay.locked, relay.fenced, relay.position-read, relay.position-written, relay.streaming; per Kafka transaction
  * relay.before-publish (also of a position alone), relay.kafka.begun ... relay.kafka.ended as above, relay.published, relay.acknowledged.
  */

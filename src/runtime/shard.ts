@@ -317,7 +317,9 @@ export class Shard {
         `after a drain k = P = c = S, but S = ${snapshotter.seq}, c = ${standing.confirmed}, P = ${standing.seq}`,
         "DRAIN_INCOMPLETE",
       );
+      await hook("release.drained");
       await store.release(standing.ownership, standing.seq);
+      await hook("release.done");
       log.released({ seq: standing.seq, drained: true });
       return true;
     } catch (error) {

@@ -5,7 +5,14 @@
 import { afterAll, beforeAll, describe, expect } from "vitest";
 
 import { FaultBed } from "../support/fault-bed.ts";
-import { expectDone, expectRedoPublished, journalRow, longTest, type UnderWay } from "../support/fault-rows.ts";
+import {
+  expectDone,
+  expectRedoPublished,
+  journalRow,
+  longTest,
+  orphanedPieces,
+  type UnderWay,
+} from "../support/fault-rows.ts";
 import type { Victim } from "../support/fault-victim.ts";
 import { recordCheck } from "../support/proof.ts";
 import { until } from "../support/until.ts";
@@ -69,7 +76,13 @@ describe("acquire", () => {
 });
 
 describe("release", () => {
-  for (const point of ["release.start", "snapshot.captured", "snapshot.piece", "snapshot.published"]) {
+  for (const point of [
+    "release.start",
+    "snapshot.captured",
+    "snapshot.piece",
+    "snapshot.published",
+    "release.drained",
+  ]) {
     longTest(
       `C13: killed while it released its shards, at ${point}: the next owner waits out the hand-over`,
       async () => {
@@ -84,6 +97,21 @@ describe("release", () => {
       },
     );
   }
+
+  longTest(
+    "C13: killed when the row had no owner any more: nobody is waited for, and nothing is replayed",
+    async () => {
+      const victim = bed.startVictim("release.done:1:kill");
+      await commitsOf(victim);
+      victim.process.signal("SIGTERM");
+      const { shard } = await victim.untilKilled();
+      await bed.untilTakenOver();
+      expect(bed.said("took-over", { shard, victim })).toEqual([]);
+      expect(bed.said("running", { shard, victim })[0]).toMatchObject({ replayed: 0 });
+      recordCheck("the next owner waits for nobody and replays nothing");
+      await bed.expectClean();
+    },
+  );
 });
 
 describe("snapshot", () => {
@@ -93,7 +121,7 @@ describe("snapshot", () => {
       const { victim, shard } = await bed.killAt("snapshot.piece:1:kill", { env: { LOCKSTEP_SNAPSHOT_COMMITS: "3" } });
       const released = Number(victim.events("running", shard)[0]!["seq"]);
       expect(bed.said("replaying", { shard, victim })[0]).toMatchObject({ from: released });
-      await until(async () => (await orphanedPieces(shard)) === 0, { what: "the pieces to be pruned" });
+      await until(async () => (await orphanedPieces(bed.deployment, shard)) === 0, { what: "the pieces to be pruned" });
       recordCheck("the older snapshot is replayed from, and the orphaned pieces are pruned");
       await bed.expectClean();
     },
@@ -124,13 +152,4 @@ describe("snapshot", () => {
 /** Until it has made a commit, so that its release has something to snapshot. */
 async function commitsOf(victim: Victim): Promise<void> {
   await until(() => bed.deployment.eventsOf("committed", victim.name).length > 5, { what: `${victim.name} to commit` });
-}
-
-async function orphanedPieces(shard: number): Promise<number> {
-  const rows = await bed.deployment.query<{ count: string }>(
-    `SELECT count(*) FROM lockstep.snapshot_piece p WHERE shard = $1 AND NOT EXISTS
-       (SELECT FROM lockstep.snapshot s WHERE s.shard = p.shard AND s.seq = p.seq AND s.token = p.token)`,
-    [shard],
-  );
-  return Number(rows[0]!.count);
 }

@@ -6,13 +6,22 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import { partitionFor } from "../../src/actors/partition.ts";
 import { FaultBed } from "../support/fault-bed.ts";
-import { expectAuditClean, expectNotCommitted, expectRedoPublished, longTest } from "../support/fault-rows.ts";
+import {
+  expectAuditClean,
+  expectNotCommitted,
+  expectRedoPublished,
+  longTest,
+  orphanedPieces,
+} from "../support/fault-rows.ts";
 import { Victim } from "../support/fault-victim.ts";
 import { type Deployment, withDeployment } from "../support/harness.ts";
 import { recordCheck } from "../support/proof.ts";
 
 /** A visit without a ping ends after so long: test/support/apps/visits/machines.ts. */
 const STAY_MS = 30_000;
+
+/** Some 250 bytes each in a snapshot, whose pieces have 512 KiB. */
+const VISITORS = 6_000;
 
 test("J2: a commit of a tick alone, which publishes, killed after COMMIT: redo is published once", async () => {
   await withDeployment({ app: "visits" }, async (deployment) => {
@@ -46,6 +55,47 @@ test("J2: a commit of a tick alone, which publishes, killed after COMMIT: redo i
   });
 });
 
+longTest(
+  "S1: killed between two pieces of a snapshot of several: the older one is used, the piece is pruned",
+  async () => {
+    await withDeployment({ app: "visits", env: { LOCKSTEP_IDLE_MS: "3600000" } }, async (deployment) => {
+      const at = Date.now() - 60_000;
+      await deployment.send(visitorsOf(0, VISITORS, deployment.shardCount).map((visitor) => entering(visitor, at)));
+      deployment.start("older");
+      await deployment.untilRunning();
+      await deployment.untilDrained();
+      await deployment.stop("older");
+      const [older] = await snapshotsOf(deployment, 0);
+      expect(older!.pieces).toBeGreaterThan(1);
+
+      await enter(deployment, 0, at);
+      const victim = new Victim(deployment, {
+        name: "victim",
+        points: "snapshot.piece:1:kill@0",
+        env: { LOCKSTEP_SNAPSHOT_COMMITS: "1" },
+      });
+      const hit = await victim.untilKilled();
+      expect(await orphanedPieces(deployment, hit.shard)).toBe(1);
+      recordCheck(`one piece is left of a snapshot; the older one, of ${older!.pieces}, is the published one`);
+      expect(await snapshotsOf(deployment, 0)).toEqual([older]);
+
+      deployment.start("next", { env: { LOCKSTEP_SNAPSHOT_COMMITS: "1" } });
+      await deployment.untilRunning();
+      expect(deployment.eventsOf("replaying", "next").filter(({ shard }) => shard === 0)).toMatchObject([
+        { from: older!.seq },
+      ]);
+      recordCheck("the next owner replays from the older snapshot");
+      await enter(deployment, 1, at);
+      await deployment.untilDrained();
+      await deployment.stopAll();
+      expect((await snapshotsOf(deployment, 0))[0]!.seq).toBeGreaterThan(older!.seq);
+      expect(await orphanedPieces(deployment, 0)).toBe(0);
+      recordCheck("the left piece is gone when the next snapshot is published");
+      await expectAuditClean(deployment);
+    });
+  },
+);
+
 describe("under load", () => {
   let bed: FaultBed;
 
@@ -75,23 +125,32 @@ describe("under load", () => {
 
 /** One visitor enters in every shard; `nth` tells apart those of several calls. */
 async function enter(deployment: Deployment, nth: number, at: number): Promise<void> {
-  const found = new Map<number, string[]>();
-  for (
-    let number = 1;
-    [...found.values()].filter((names) => names.length > nth).length < deployment.shardCount;
-    number += 1
-  ) {
-    const visitor = `a${number}`;
-    const shard = partitionFor(Buffer.from(visitor), deployment.shardCount);
-    found.set(shard, [...(found.get(shard) ?? []), visitor]);
+  const { shardCount } = deployment;
+  const shards = Array.from({ length: shardCount }, (_, shard) => shard);
+  await deployment.send(shards.map((shard) => entering(visitorsOf(shard, nth + 1, shardCount, "a")[nth]!, at)));
+}
+
+/** The first visitors of a shard, by number. */
+function visitorsOf(shard: number, count: number, shardCount: number, house = "b"): string[] {
+  const found: string[] = [];
+  for (let number = 1; found.length < count; number += 1) {
+    const visitor = `${house}${number}`;
+    if (partitionFor(Buffer.from(visitor), shardCount) === shard) found.push(visitor);
   }
-  await deployment.send(
-    [...found.values()].map((names) => ({
-      topic: "visits.events",
-      key: Buffer.from(names[nth]!),
-      value: Buffer.from(JSON.stringify({ visitor: names[nth]!, kind: "enter", at })),
-      headers: {},
-      timestampMs: Date.now(),
-    })),
-  );
+  return found;
+}
+
+function entering(visitor: string, at: number) {
+  return {
+    topic: "visits.events",
+    key: Buffer.from(visitor),
+    value: Buffer.from(JSON.stringify({ visitor, kind: "enter", at })),
+    headers: {},
+    timestampMs: Date.now(),
+  };
+}
+
+/** Those that restore would find, the newest first. */
+async function snapshotsOf(deployment: Deployment, shard: number): Promise<{ seq: number; pieces: number }[]> {
+  return deployment.query("SELECT seq::int, pieces FROM lockstep.snapshot WHERE shard = $1 ORDER BY seq DESC", [shard]);
 }

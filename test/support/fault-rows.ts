@@ -84,6 +84,16 @@ export async function publishedSeq(bed: FaultBed, shard: number): Promise<number
   return seqs.size === 1 && seq !== undefined ? Number(seq) : null;
 }
 
+/** Pieces of a snapshot that was never published. */
+export async function orphanedPieces(deployment: Deployment, shard: number): Promise<number> {
+  const rows = await deployment.query<{ count: string }>(
+    `SELECT count(*) FROM lockstep.snapshot_piece p WHERE shard = $1 AND NOT EXISTS
+       (SELECT FROM lockstep.snapshot s WHERE s.shard = p.shard AND s.seq = p.seq AND s.token = p.token)`,
+    [shard],
+  );
+  return Number(rows[0]!.count);
+}
+
 /** Up to where `read_committed` readers may read the topics, partitions summed: it stands still while a transaction is open. */
 export async function stableEnd(deployment: Deployment, topics: readonly WantedTopic[]): Promise<bigint> {
   const client = createKafkaClient({ brokers: deployment.stack.brokers, clientId: "lockstep-test" });
