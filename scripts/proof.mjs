@@ -2,9 +2,10 @@
  * `npm run proof`: runs the fault suite and writes docs/proof.md from its results: each row of the crash table in docs/protocol.md, how
  * it was provoked, what was checked, and how it ended.
  *
- *   npm run proof -- [--results <file>] [--out <file>] [--table <file>] [--json]
+ *   npm run proof -- [--results <file>]... [--out <file>] [--table <file>] [--json]
  *
- *   --results  vitest's JSON of a run that has been made: TEST_RESULTS=<file> npm run test:fault
+ *   --results  vitest's JSON of a run that has been made: TEST_RESULTS=<file> npm run test:fault; several times when it was made in parts, of
+ *              different test files and one commit
  *   --out      where the page goes; default docs/proof.md; - for stdout
  *   --table    page with the table of rows; default docs/protocol.md
  *   --json     rows and tests as JSON on stdout, no page
@@ -27,7 +28,7 @@ const NOT_RUN = "NOT RUN";
 const options = optionsOrExit();
 const rows = rowsOf(readFileSync(options.table, "utf8"));
 if (rows.length === 0) giveUp(`${options.table} has no table of rows`);
-const results = options.results ? readResults(options.results) : runSuite();
+const results = options.results ? united(options.results.map(readResults)) : runSuite();
 const tests = results.testResults.flatMap((file) => testsOf(file, new Set(rows.map(({ id }) => id))));
 const report = {
   date: new Date(results.startTime).toISOString(),
@@ -47,7 +48,7 @@ function optionsOrExit() {
   try {
     const { values } = parseArgs({
       options: {
-        results: { type: "string" },
+        results: { type: "string", multiple: true },
         out: { type: "string", default: join(ROOT, "docs/proof.md") },
         table: { type: "string", default: join(ROOT, "docs/protocol.md") },
         json: { type: "boolean", default: false },
@@ -58,7 +59,7 @@ function optionsOrExit() {
   } catch (error) {
     giveUp(`${error.message}. See npm run proof -- --help`);
   }
-  console.log("npm run proof -- [--results <file>] [--out <file> | -] [--table <file>] [--json]");
+  console.log("npm run proof -- [--results <file>]... [--out <file> | -] [--table <file>] [--json]");
   return process.exit(0);
 }
 
@@ -73,6 +74,15 @@ function readResults(path) {
   } catch (error) {
     return giveUp(`No results in ${path}: ${error.message}. Make them by TEST_RESULTS=${path} npm run test:fault`);
   }
+}
+
+/** A file that ran twice has two outcomes, and nobody may choose the better one. */
+function united(parts) {
+  const testResults = parts.flatMap((part) => part.testResults);
+  const names = testResults.map(({ name }) => relative(ROOT, name));
+  const twice = names.find((name, at) => names.indexOf(name) !== at);
+  if (twice !== undefined) giveUp(`${twice} is in the results twice`);
+  return { startTime: Math.min(...parts.map(({ startTime }) => startTime)), testResults };
 }
 
 function runSuite() {

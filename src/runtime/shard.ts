@@ -15,7 +15,6 @@
  *       twice since (a heartbeat under way when it was lost proves nothing), with back-off.
  *   H3  After a drain k = P = c = S.
  */
-
 import { judge, judgedBefore } from "../actors/judge.ts";
 import type { FetchSink } from "../actors/ports.ts";
 import { InputQueues } from "../actors/take.ts";

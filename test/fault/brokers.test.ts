@@ -8,9 +8,10 @@ import { createKafkaClient } from "../../src/kafka/client.ts";
 import { openConnection } from "../../src/kafka/connection.ts";
 import { type KafkaNode, type Stack, startStack } from "../../src/stack/index.ts";
 import { FaultBed } from "../support/fault-bed.ts";
-import { longTest, storedSeq } from "../support/fault-rows.ts";
+import { breakLine, withKafkaProxy } from "../support/fault-proxies.ts";
+import { longTest, publishedSeq, storedSeq } from "../support/fault-rows.ts";
 import { endNode } from "../support/fault-servers.ts";
-import { recordCheck } from "../support/proof.ts";
+import { recordCheck, recordHit } from "../support/proof.ts";
 import { isLongRun } from "../support/stack.ts";
 import { until } from "../support/until.ts";
 
@@ -62,6 +63,46 @@ for (const [where, point] of [
     await bed.expectClean();
   });
 }
+
+longTest(
+  "B2: the coordinator executes EndTxn and is killed before it answers (C9): the commit is found, nothing published",
+  async () => {
+    const shard = 0;
+    const transactionalId = `${bed.deployment.groupId}-${shard}`;
+    const node = await coordinatorOf(transactionalId);
+    await withKafkaProxy(
+      bed.deployment,
+      async ({ proxy, env }) => {
+        await bed.stopSteady();
+        const victim = bed.startVictim(`kafka.before-end:3:stop@${shard}`, {
+          env: { ...env, LOCKSTEP_SESSION_TIMEOUT_MS: "30000" },
+        });
+        await victim.untilHit();
+        const seq = await storedSeq(bed, shard);
+        proxy.toxics.dropReplies = true;
+        victim.letRun();
+        await until(async () => (await publishedSeq(bed, shard)) === seq, { what: `Kafka to have commit ${seq}` });
+        recordHit("the answer to EndTxn dropped", `Kafka has commit ${seq} of shard ${shard}, the owner was not told`);
+        await endNode(node, "kill");
+        breakLine(proxy);
+
+        const running = await until(() => victim.events("running", shard)[1], {
+          what: "the owner to run the shard again",
+          timeoutMs: FAILOVER_MS,
+        });
+        expect(running).toMatchObject({ seq, reused: true });
+        expect(victim.events("redo-published", shard)).toEqual([]);
+        recordCheck("the owner finds its commit at the new coordinator, keeps its memory, publishes nothing");
+        await node.start();
+        bed.startSteady();
+        await bed.deployment.untilRunning({ timeoutMs: FAILOVER_MS });
+        await bed.deployment.retire(victim.name);
+      },
+      { broker: node.address },
+    );
+    await bed.expectClean();
+  },
+);
 
 /** The node that coordinates this transactional id now. */
 async function coordinatorOf(transactionalId: string): Promise<KafkaNode> {

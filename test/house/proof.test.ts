@@ -101,6 +101,17 @@ describe("the page of a run", () => {
   });
 });
 
+test("results of one file from two runs are refused: nobody may choose the better one", () => {
+  proof([Z2]);
+  const results = join(folder, "results.json");
+  const { status, stderr } = spawnSync(
+    process.execPath,
+    ["scripts/proof.mjs", "--results", results, "--results", results, "--out", "-"],
+    { cwd: ROOT, encoding: "utf8" },
+  );
+  expect({ status, stderr }).toEqual({ status: 2, stderr: "test/fault/planted.test.ts is in the results twice\n" });
+});
+
 test("every row of the crash table is in the name of a fault test", () => {
   const rows = [...readFileSync(join(ROOT, "docs/protocol.md"), "utf8").matchAll(/^\| ([CZBJS]\d+) \| /gm)].map(
     ([, id]) => id!,

@@ -25,6 +25,15 @@ const PATIENT = { LOCKSTEP_TRANSACTION_TIMEOUT_MS: "60000" };
 /** What is on time for the generator must be so for the shards: no ticks while the load pauses, no input left waiting for. */
 const ON_TIME = { LOCKSTEP_IDLE_MS: "3600000", LOCKSTEP_INPUT_WAIT_MS_MAX: "10000" };
 
+/**
+ * Nothing is to happen to the steady process, also when two busy cores keep it from its heartbeats for seconds. Sessions are a
+ * member's own: that of a victim stays short, and its end is noticed as soon.
+ */
+const NOT_GIVEN_UP = { LOCKSTEP_SESSION_TIMEOUT_MS: "30000", LOCKSTEP_REBALANCE_TIMEOUT_MS: "20000" };
+
+/** Its end is to be noticed soon, but it must live to meet its fault. */
+const SOON_MISSED = { LOCKSTEP_SESSION_TIMEOUT_MS: "4000" };
+
 export interface FaultBedOptions extends DeploymentOptions {
   readonly load?: Partial<LoadOptions>;
 }
@@ -45,7 +54,7 @@ export class FaultBed {
     const { load, ...wanted } = options;
     const deployment = await Deployment.open({ ...wanted, env: { ...PATIENT, ...ON_TIME, ...options.env } });
     try {
-      deployment.start(STEADY);
+      deployment.start(STEADY, { env: NOT_GIVEN_UP });
       await deployment.untilRunning();
       const bed = new FaultBed(deployment, new FaultLoad(deployment, load));
       bed.load.resume();
@@ -57,7 +66,8 @@ export class FaultBed {
   }
 
   startVictim(points: string, options: { env?: Readonly<Record<string, string>> } = {}): Victim {
-    const victim = new Victim(this.deployment, { name: `victim-${this.#victims.length + 1}`, points, ...options });
+    const name = `victim-${this.#victims.length + 1}`;
+    const victim = new Victim(this.deployment, { name, points, env: { ...SOON_MISSED, ...options.env } });
     this.#victims.push(victim);
     return victim;
   }
@@ -68,7 +78,7 @@ export class FaultBed {
   }
 
   startSteady(): void {
-    this.deployment.start(STEADY);
+    this.deployment.start(STEADY, { env: NOT_GIVEN_UP });
   }
 
   /** Kills a process at a fail-point, and waits until the steady one runs every shard again. */
@@ -101,15 +111,28 @@ export class FaultBed {
     });
   }
 
-  /** What the steady process said of a shard since `victim` began to run it. */
+  /** What the steady process said of a shard since `victim` began to run it, for the last time: it may have lost it before. */
   said(event: string, after: { shard: number; victim: Victim }): ProcessEvent[] {
+    return this.#saidSince(after).filter((line) => line.event === event);
+  }
+
+  /** The same, up to when it ran the shard: later it may publish commits of its own anew. */
+  saidTakingOver(event: string, after: { shard: number; victim: Victim }): ProcessEvent[] {
+    const said = this.#saidSince(after);
+    return said
+      .slice(
+        0,
+        said.findIndex((line) => line.event === "running"),
+      )
+      .filter((line) => line.event === event);
+  }
+
+  #saidSince({ shard, victim }: { shard: number; victim: Victim }): ProcessEvent[] {
     const { events } = this.deployment;
-    const begin = events.findIndex(
-      (line) => line.process === after.victim.name && line.event === "running" && line.shard === after.shard,
+    const begin = events.findLastIndex(
+      (line) => line.process === victim.name && line.event === "running" && line.shard === shard,
     );
-    return events
-      .slice(begin)
-      .filter((line) => line.process === STEADY && line.event === event && line.shard === after.shard);
+    return events.slice(begin).filter((line) => line.process === STEADY && line.shard === shard);
   }
 
   /** At rest: the load paused, everything taken, and Postgres knows that Kafka has it. */

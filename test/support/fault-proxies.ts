@@ -26,9 +26,13 @@ export async function openPostgresProxy(databaseUrl: string): Promise<Between> {
   return { proxy, env: { LOCKSTEP_DATABASE_URL: url.href } };
 }
 
-/** Of a cluster of one broker. */
-export async function withKafkaProxy<T>(deployment: Deployment, work: (between: Between) => Promise<T>): Promise<T> {
-  const between = await openKafkaProxy(deployment.stack.brokers[0]!);
+/** @param options.broker which one, `host:port`; default the only one */
+export async function withKafkaProxy<T>(
+  deployment: Deployment,
+  work: (between: Between) => Promise<T>,
+  options: { broker?: string } = {},
+): Promise<T> {
+  const between = await openKafkaProxy(options.broker ?? deployment.stack.brokers[0]!);
   return closing(between.proxy, () => work(between));
 }
 
