@@ -6,8 +6,9 @@
  *
  * Invariants
  *   W1  The serial is another one after every begin and every end: the same serial seen twice means the same step.
- *   W2  A target is whole once its kind is set, and the kind is set last. Who reads the seat of a thread that hangs or is dead
- *       reads what it wrote last.
+ *   W2  A target is whole once its kind is set, and the kind is set last, after the serial. Who reads the seat of a thread that hangs
+ *       or is dead reads what it wrote last; when serial or kind have changed meanwhile, it was not dead yet, and is read again.
+ *   W7  Of a thread that runs, nothing but serial and kind is read: the rest may be half of one target and half of the next.
  *
  * A begin costs about 50 ns for a record and 1 us for a timer, whose name is text; no clock is read here.
  */
@@ -34,6 +35,9 @@ const IDLE = 0;
 const RECORD = 1;
 const TIMER = 2;
 const NAMELESS = 3;
+
+/** A thread that was told to end may come to the end of its step first; it is dead within the next two. */
+const READS_MAX = 3;
 
 const MIB = 1_048_576;
 
@@ -111,7 +115,7 @@ export interface SeatReading {
   readonly serial: number;
   readonly step: {
     readonly shard: number;
-    /** null: a timer whose name is too long. */
+    /** null: a timer whose name is too long, or one that could not be read. */
     readonly target: StepTarget | null;
     readonly replay: boolean;
     readonly counted: boolean;
@@ -120,23 +124,49 @@ export interface SeatReading {
   readonly heapShare: number;
 }
 
-/** Main's side. */
-export function readSeat(memory: SharedArrayBuffer, topics: readonly string[]): SeatReading {
+/** Main's side, while the thread runs (W7): whether it steps, and whether that is the step of the last look. */
+export function lookAtSeat(memory: SharedArrayBuffer): { readonly serial: number; readonly stepping: boolean } {
   const words = new Int32Array(memory, 0, OFFSET_AT_BYTE / 4);
   const serial = Atomics.load(words, SERIAL);
-  const kind = Atomics.load(words, KIND);
-  const heapShare = words[HEAP_LIMIT] === 0 ? 0 : words[HEAP_USED]! / words[HEAP_LIMIT]!;
-  if (kind === IDLE) return { serial, step: null, heapShare };
-  const target = kind === NAMELESS ? null : kind === RECORD ? recordOf() : targetOf(lineOf());
-  const step = { shard: words[SHARD]!, target, replay: words[REPLAY] === 1, counted: words[COUNTED] === 1 };
-  return { serial, step, heapShare };
+  return { serial, stepping: Atomics.load(words, KIND) !== IDLE };
+}
 
-  function recordOf(): StepTarget {
-    return { kind: "record", topic: topics[words[TOPIC]!]!, offset: new BigInt64Array(memory, OFFSET_AT_BYTE, 1)[0]! };
+/** Main's side, once the thread is dead, or was told to end because it hangs. What does not hold still has no name. */
+export function readSeat(memory: SharedArrayBuffer, topics: readonly string[]): SeatReading {
+  const words = new Int32Array(memory, 0, OFFSET_AT_BYTE / 4);
+  for (let triesLeft = READS_MAX; ; triesLeft -= 1) {
+    const serial = Atomics.load(words, SERIAL);
+    const kind = Atomics.load(words, KIND);
+    const heapShare = words[HEAP_LIMIT] === 0 ? 0 : words[HEAP_USED]! / words[HEAP_LIMIT]!;
+    if (kind === IDLE) return { serial, step: null, heapShare };
+    const target = targetAt(memory, kind, topics);
+    const step = { shard: words[SHARD]!, target, replay: words[REPLAY] === 1, counted: words[COUNTED] === 1 };
+    const isWhole = Atomics.load(words, SERIAL) === serial && Atomics.load(words, KIND) === kind; // W2
+    if (isWhole) return { serial, step, heapShare };
+    if (triesLeft <= 1) return { serial, step: { ...step, target: null }, heapShare };
   }
+}
 
-  function lineOf(): string {
-    // Copied: a decoder takes no shared memory.
-    return Buffer.from(new Uint8Array(memory, TEXT_AT_BYTE, words[TEXT_BYTES]).slice()).toString("utf8");
+/** @returns null when it has no name, or one that cannot be read */
+function targetAt(memory: SharedArrayBuffer, kind: number, topics: readonly string[]): StepTarget | null {
+  const words = new Int32Array(memory, 0, OFFSET_AT_BYTE / 4);
+  switch (kind) {
+    case RECORD: {
+      const topic = topics[words[TOPIC]!];
+      const offset = new BigInt64Array(memory, OFFSET_AT_BYTE, 1)[0]!;
+      return topic === undefined ? null : { kind: "record", topic, offset };
+    }
+    case TIMER: {
+      // Copied: a decoder takes no shared memory.
+      const line = Buffer.from(new Uint8Array(memory, TEXT_AT_BYTE, words[TEXT_BYTES]).slice()).toString("utf8");
+      try {
+        return targetOf(line);
+      } catch (error) {
+        if (error instanceof SyntaxError) return null; // half of one name, half of another
+        throw error;
+      }
+    }
+    default:
+      return null;
   }
 }

@@ -20,7 +20,7 @@ import { targetText } from "../actors/step-target.ts";
 import type { Clock } from "../clock.ts";
 import { type ErrorCode, isLockstepError } from "../errors.ts";
 import type { Log } from "../log.ts";
-import { readSeat, type SeatReading } from "./step-seat.ts";
+import { lookAtSeat, readSeat, type SeatReading } from "./step-seat.ts";
 
 /** Looks at a seat within a budget: the step that hangs is found at most a tenth later. */
 const LOOKS = 10;
@@ -69,10 +69,10 @@ export function createWatchdog(options: WatchdogOptions): Watchdog {
         const nowMs = clock.monotonicMs();
         const passedMs = Math.min(nowMs - lastMs, 2 * lookMs); // W4
         lastMs = nowMs;
-        const seat = readSeat(memory, topics);
-        if (seat.step === null || seat.serial !== serial) forMs = 0;
+        const seat = lookAtSeat(memory); // W7: it runs, and writes
+        if (!seat.stepping || seat.serial !== serial) forMs = 0;
         else forMs += passedMs;
-        serial = seat.step === null ? null : seat.serial;
+        serial = seat.stepping ? seat.serial : null;
         if (forMs >= stepMsMax && !signal.aborted) return true;
       }
       return false;
