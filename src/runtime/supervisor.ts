@@ -6,6 +6,10 @@
  * A worker that dies takes its thread with it; its shards stay where Postgres and Kafka have them. Main leaves the group in its
  * name, so that the others need not wait for the session to time out, and starts another, with back-off. A worker whose step does
  * not end is ended, and what it was stepping is counted first: watchdog.ts.
+ *
+ * Invariants
+ *   S-gone  Metrics and health are told at once that a thread has ended. What follows waits for Postgres, which may be away for long:
+ *           a worker that is being replaced is not silent, and no reason to end the process.
  */
 import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
@@ -55,6 +59,8 @@ export interface SupervisorOptions {
   readonly observer: SupervisorObserver;
   /** Where attempts at steps that ended their worker are counted. */
   readonly suspects: Pick<SuspectStore, "count">;
+  /** What a worker thread runs; worker-entry when left out. */
+  readonly entry?: string;
 }
 
 /** Who follows the workers: metrics and health. */
@@ -89,7 +95,7 @@ export function startSupervisor(options: SupervisorOptions): Supervisor {
   const count = workerCount(config);
   setFlagsFromString(`--heap-growing-percent=${HEAP_GROWTH_PERCENT}`); // for every thread of the process
   const pool = new Piscina({
-    filename: ENTRY,
+    filename: options.entry ?? ENTRY,
     minThreads: count,
     maxThreads: count,
     idleTimeout: Number.POSITIVE_INFINITY,
@@ -160,21 +166,23 @@ export function startSupervisor(options: SupervisorOptions): Supervisor {
     const ended = new AbortController();
     const stuck = new AbortController(); // aborting it ends the thread, whatever that is doing
     const watching = watchdog.stuck(seat, ended.signal).then((found) => found && stuck.abort());
+    const gone = async () => {
+      // Its last words may still be on the way.
+      for (let last = receiveMessageOnPort(channel.port1); last; last = receiveMessageOnPort(channel.port1))
+        take(last.message as FromWorker);
+      channel.port1.close();
+      slot.port = null;
+      options.observer.workerEnded(slot.index); // S-gone
+      ended.abort();
+      await watching;
+    };
     try {
-      return (await pool.run(task, { transferList: [channel.port2], signal: stuck.signal })) as boolean;
+      const run: Promise<boolean> = pool.run(task, { transferList: [channel.port2], signal: stuck.signal });
+      return await run.finally(gone);
     } catch (error) {
       const how = { stuck: stuck.signal.aborted, error, worker: slot.index };
       if (await watchdog.ended(seat, how, stopping.signal)) options.observer.stepEndedWorker(slot.index);
       throw error;
-    } finally {
-      // Its last words may still be on the way.
-      for (let last = receiveMessageOnPort(channel.port1); last; last = receiveMessageOnPort(channel.port1))
-        take(last.message as FromWorker);
-      ended.abort();
-      await watching;
-      channel.port1.close();
-      slot.port = null;
-      options.observer.workerEnded(slot.index);
     }
   }
 
