@@ -14,7 +14,7 @@ import { mulberry32 } from "../../src/cli/chaos.ts";
 import { systemClock } from "../../src/clock.ts";
 import type { Stack } from "../../src/stack/index.ts";
 import type { TcpProxy } from "../support/tcp-proxy.ts";
-import type { Instance, Instances } from "./instances.ts";
+import { GaveUp, type Instance, type Instances } from "./instances.ts";
 import type { Fault } from "./schedule.ts";
 
 /** So many are added, and so many of all taken away. */
@@ -85,15 +85,15 @@ export async function carryOut(fault: Fault, { instances, stack }: FaultBed): Pr
       return silent(instances, { line: lineOf(kind), lot, ms });
     case "addAndStop":
     case "addAndKill": {
-      const leaving = await addThree(instances, lot);
+      const { leaving, tookPart } = await addThree(instances, lot);
       const names = leaving.map(({ name }) => name).join(", ");
       if (kind === "addAndKill") {
         const ends = await Promise.all(leaving.map((target) => killed(instances, target, { replaced: false })));
-        return { seen: ends.map(({ seen }) => seen).join("; "), hit: ends.some(({ hit }) => hit) };
+        return { seen: ends.map(({ seen }) => seen).join("; "), hit: tookPart && ends.some(({ hit }) => hit) };
       }
       const drained = await Promise.all(leaving.map((target) => instances.stop(target)));
       if (!drained.every(Boolean)) throw new Error(`not all of ${names} drained and ended with 0 after SIGTERM`);
-      return { seen: `${names} drained and ended with 0`, hit: true };
+      return { seen: `${names} drained and ended with 0`, hit: tookPart };
     }
   }
 }
@@ -171,18 +171,25 @@ async function silent(
   return { seen: `${swallowed} bytes of ${what} swallowed in ${lastedMs} ms`, hit: swallowed > 0 };
 }
 
-/** @returns those that shall leave, all of which run shards */
-async function addThree(instances: Instances, lot: number): Promise<Instance[]> {
+/** @returns those that shall leave, and whether each that was added ran a shard in time */
+async function addThree(instances: Instances, lot: number): Promise<{ leaving: Instance[]; tookPart: boolean }> {
   const added: Instance[] = [];
   for (let i = 0; i < ADDED; i += 1) added.push(await instances.start());
-  await instances.until(() => added.every(({ shards }) => shards.size > 0), "each of three more to run a shard");
+  let tookPart = true;
+  try {
+    await instances.until(() => added.every(({ shards }) => shards.size > 0), "each of three more to run a shard");
+  } catch (error) {
+    if (!(error instanceof GaveUp)) throw error;
+    tookPart = false;
+  }
   const random = mulberry32(Math.floor(lot * 2 ** 32));
-  const present = instances.all.filter(({ busy, endExpected }) => !busy && !endExpected);
-  return present
+  const leaving = instances.all
+    .filter(({ busy, endExpected }) => !busy && !endExpected)
     .map((instance) => ({ instance, lot: random() }))
     .sort((a, b) => a.lot - b.lot)
     .slice(0, ADDED)
     .map(({ instance }) => instance);
+  return { leaving, tookPart };
 }
 
 async function anotherProcess(server: { readonly pid: number | null }, fault: () => Promise<void>): Promise<Outcome> {

@@ -7,9 +7,9 @@
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-
 import { EXIT } from "../../src/cli/output.ts";
 import { type LogLine, RunProcess } from "../../src/cli/processes.ts";
+import { systemClock } from "../../src/clock.ts";
 import { MAIN } from "../support/deployment-settings.ts";
 import { openKafkaProxy, openPostgresProxy } from "../support/fault-proxies.ts";
 import type { TcpProxy } from "../support/tcp-proxy.ts";
@@ -46,7 +46,11 @@ export interface Instance {
 }
 
 /** Until something comes about that a loaded machine takes its time for: a start, a rebalance, a take-over. */
-const PATIENCE_MS = 120_000;
+const PATIENCE_MS = 90_000;
+const POLL_MS = 20;
+
+/** Something that a busy machine may take too long for: not a defect yet. */
+export class GaveUp extends Error {}
 
 export class Instances {
   readonly #counts: Counting = noCounts();
@@ -139,11 +143,20 @@ export class Instances {
     return found[Math.floor(lot * found.length)]!;
   }
 
-  /** Waits, and ends as soon as something has failed. */
+  /**
+   * Waits, and ends as soon as something has failed.
+   * @throws {GaveUp} it did not come about in time
+   */
   async until(condition: () => boolean | Promise<boolean>, what: string, timeoutMs = PATIENCE_MS): Promise<void> {
     const ended = () => this.#failure !== null || this.#options.signal.aborted;
-    await until(async () => ended() || (await condition()), { what, timeoutMs });
+    const endMs = performance.now() + timeoutMs;
+    let isMet = false;
+    while (!ended() && !isMet && performance.now() < endMs) {
+      isMet = await condition();
+      if (!isMet) await systemClock.sleep(POLL_MS);
+    }
     this.check();
+    if (!isMet) throw new GaveUp(`waited ${Math.round(timeoutMs / 1000)} s for ${what}`);
   }
 
   /** SIGKILL. @returns it was that which ended it */

@@ -58,11 +58,12 @@ export async function prepare(made: {
     LOCKSTEP_HEARTBEAT_INTERVAL_MS: String(Math.max(100, Math.floor(options.sessionMs / 6))),
     LOCKSTEP_REBALANCE_TIMEOUT_MS: String(2 * options.sessionMs),
     LOCKSTEP_TRANSACTION_TIMEOUT_MS: "10000",
+    LOCKSTEP_DRAIN_MS: "60000",
     LOCKSTEP_RELAY_TIMEOUT_MS: String(options.sessionMs),
     LOCKSTEP_RELAY_POSITION_MS: "1000",
     // Often, so that faults meet them, and replays begin at many of them.
     LOCKSTEP_SNAPSHOT_MS: "5000",
-    // The clock runs 60 times as fast in the input. One take that does not wait for an input, or one tick while an outage holds up the
+    // The clock runs 20 times as fast in the input. One take that does not wait for an input, or one tick while an outage holds up the
     // sender, would make signals late that nobody sent late: wait for longer than any fault lasts.
     LOCKSTEP_INPUT_WAIT_MS_MAX: "60000",
     LOCKSTEP_IDLE_MS: "120000",
