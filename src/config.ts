@@ -108,7 +108,7 @@ export const SETTINGS = {
   queueBytesMax: {
     env: "LOCKSTEP_QUEUE_BYTES_MAX",
     kind: "integer",
-    fallback: "33554432",
+    fallback: "16777216",
     min: 1_048_576,
     max: 1_073_741_824,
     about:

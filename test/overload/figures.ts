@@ -6,19 +6,26 @@ import Table from "cli-table3";
 /** Rates in records a second, memory in MB (2^20 bytes) of resident memory of the process under test. */
 export interface Figures {
   readonly seconds: number;
+  /** Each way. */
   readonly delayMs: number;
+  /** Committed while four times as much was offered, before the overload. */
   readonly capacityPerSecond: number;
   readonly wantedPerSecond: number;
   readonly offeredPerSecond: number;
   /** During the overload. */
   readonly committedPerSecond: number;
-  /** Median at half the capacity. */
+  /** Half the capacity, and the records that waited after half a minute of it. */
+  readonly steadyPerSecond: number;
+  readonly steadyLag: number;
+  /** Median meanwhile. */
   readonly steadyMb: number;
   /** From the begin of the overload until the lag was 0. */
   readonly peakMb: number;
   readonly lagMax: number;
   /** From the end of the overload on. */
   readonly secondsToLagZero: number;
+  /** Meanwhile. */
+  readonly drainedPerSecond: number;
   readonly records: number;
   readonly lost: number;
   readonly doubled: number;
@@ -32,6 +39,8 @@ export interface Figures {
 export const MEMORY_RATIO_MAX = 1.5;
 /** Of the overload's length. */
 export const RECOVERY_RATIO_MAX = 2;
+/** More seconds' worth of records waiting than this: it did not keep up, so nothing was steady. */
+export const STEADY_LAG_SECONDS_MAX = 10;
 /** Less than this share of what was wanted is not the overload that was to be shown. */
 export const OFFERED_SHARE_MIN = 0.95;
 
@@ -44,9 +53,13 @@ export function faultsOf(figures: Figures): string[] {
       `only ${offeredPerSecond} records/s were offered, ${wantedPerSecond} were wanted: the sender or the broker is too slow`,
     );
   if (!(steadyMb > 0)) faults.push("the memory of the process cannot be read here (no /proc)");
+  if (figures.steadyLag > figures.steadyPerSecond * STEADY_LAG_SECONDS_MAX)
+    faults.push(
+      `at half its capacity (${figures.steadyPerSecond} records/s) it did not keep up: ${figures.steadyLag} records waited in the end`,
+    );
   if (peakMb > steadyMb * MEMORY_RATIO_MAX)
     faults.push(
-      `memory rose to ${peakMb} MB, ${(peakMb / steadyMb).toFixed(2)} times the ${steadyMb} MB of steady work; ${MEMORY_RATIO_MAX} are allowed`,
+      `memory rose to ${peakMb} MB, ${ratioOf(figures)} times the ${steadyMb} MB of steady work; ${MEMORY_RATIO_MAX} are allowed`,
     );
   if (secondsToLagZero > seconds * RECOVERY_RATIO_MAX)
     faults.push(`the lag was 0 only after ${secondsToLagZero} s; ${seconds * RECOVERY_RATIO_MAX} s are allowed`);
@@ -55,6 +68,11 @@ export function faultsOf(figures: Figures): string[] {
   if (!figures.auditClean) faults.push(`the audit is not clean: ${figures.findings.slice(0, 5).join("; ")}`);
   if (!figures.drained) faults.push("the process did not drain and exit with 0 after SIGTERM");
   return faults;
+}
+
+/** Of peak to steady memory, two decimals. */
+export function ratioOf({ peakMb, steadyMb }: Pick<Figures, "peakMb" | "steadyMb">): number {
+  return Math.round((peakMb / steadyMb) * 100) / 100;
 }
 
 export function median(values: readonly number[]): number {
@@ -71,11 +89,10 @@ export function table(figures: Figures): string {
     ["committed meanwhile", `${figures.committedPerSecond} records/s`],
     ["greatest lag", `${figures.lagMax} records`],
     ["until the lag was 0", `${figures.secondsToLagZero} s (at most ${figures.seconds * RECOVERY_RATIO_MAX})`],
+    ["drained", `${figures.drainedPerSecond} records/s`],
+    ["waiting, at half the capacity", `${figures.steadyLag} records`],
     ["memory, steady", `${figures.steadyMb} MB`],
-    [
-      "memory, peak",
-      `${figures.peakMb} MB (x ${(figures.peakMb / figures.steadyMb).toFixed(2)}, at most ${MEMORY_RATIO_MAX})`,
-    ],
+    ["memory, peak", `${figures.peakMb} MB (x ${ratioOf(figures)}, at most ${MEMORY_RATIO_MAX})`],
     ["records", String(figures.records)],
     ["lost", String(figures.lost)],
     ["doubled", String(figures.doubled)],
