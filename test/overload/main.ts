@@ -9,9 +9,15 @@
  *   6. stop       SIGTERM: everything drained, exit code 0
  *   7. audit      of every record of the run, with the sender's manifest
  *
- * Capacity is measured as it is met in the overload, with sender, broker and database busy on the same machine. That matters for the
- * recovery: four times the capacity C for T seconds leaves 3CT records, so to be through with them in 2T it has to go one and a half
- * times as fast as C once nobody sends any more.
+ * Postgres is as far away from the first phase on, and each way: a statement is answered twice `--delay-ms` later.
+ *
+ * Capacity is measured as it is met in the overload: behind the same delay, with sender, broker and database busy on the same machine.
+ * Only then are four times as much four times what this deployment can take. That matters for the recovery: four times the capacity C
+ * for T seconds leaves 3CT records, so to be through with them in 2T it has to go one and a half times as fast as C once nobody sends
+ * any more.
+ *
+ * Steady memory is that of the process which meets the overload then, at a load that it keeps up with (figures.ts judges that it did),
+ * in its second half: less than at full load, where queues are already full and nothing could be seen to grow.
  *
  * Exit code 0 only if the load was offered, memory and recovery stayed within their limits (figures.ts) and the audit is clean.
  */
