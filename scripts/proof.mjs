@@ -16,7 +16,7 @@
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, relative } from "node:path";
+import { basename, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs, stripVTControlCharacters } from "node:util";
 
@@ -79,7 +79,7 @@ function readResults(path) {
 /** A file that ran twice has two outcomes, and nobody may choose the better one. */
 function united(parts) {
   const testResults = parts.flatMap((part) => part.testResults);
-  const names = testResults.map(({ name }) => relative(ROOT, name));
+  const names = testResults.map(({ name }) => basename(name));
   const twice = names.find((name, at) => names.indexOf(name) !== at);
   if (twice !== undefined) giveUp(`${twice} is in the results twice`);
   return { startTime: Math.min(...parts.map(({ startTime }) => startTime)), testResults };
@@ -121,7 +121,7 @@ function testsOf(file, ids) {
     const own = named?.[1].split(", ").filter((id) => ids.has(id)) ?? [];
     if (own.length === 0) return [];
     const { hits = [], checks = [], run = null } = test.meta?.proof ?? {};
-    const base = { ids: own, file: relative(ROOT, file.name), title: named[2], hits, checks, run };
+    const base = { ids: own, file: basename(file.name, ".test.ts"), title: named[2], hits, checks, run };
     const seconds = Math.round((test.duration ?? 0) / 1_000);
     if (test.status === "failed")
       return [{ ...base, seconds, result: FAILED, why: firstLine(test.failureMessages[0]) }];
@@ -192,7 +192,7 @@ function sectionOf({ id, event, tests }) {
     ...tests.map((test) => {
       const hits = test.hits.map(({ fault, evidence }) => `\`${fault}\` at ${evidence}`);
       const result = test.why ? `${test.result}: ${test.why}` : test.result;
-      return `| ${[`${test.title} (${test.file.replace("test/fault/", "").replace(".test.ts", "")})`, hits.join("; "), test.checks.join("; "), result, test.seconds].map(cell).join(" | ")} |`;
+      return `| ${[`${test.title} (${test.file})`, hits.join("; "), test.checks.join("; "), result, test.seconds].map(cell).join(" | ")} |`;
     }),
   ];
 }

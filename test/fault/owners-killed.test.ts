@@ -151,5 +151,8 @@ describe("snapshot", () => {
 
 /** Until it has made a commit, so that its release has something to snapshot. */
 async function commitsOf(victim: Victim): Promise<void> {
-  await until(() => bed.deployment.eventsOf("committed", victim.name).length > 5, { what: `${victim.name} to commit` });
+  await until(() => bed.deployment.eventsOf("committed", victim.name).length > 5, {
+    what: `${victim.name} to commit`,
+    timeoutMs: 180_000,
+  });
 }

@@ -109,7 +109,7 @@ test("results of one file from two runs are refused: nobody may choose the bette
     ["scripts/proof.mjs", "--results", results, "--results", results, "--out", "-"],
     { cwd: ROOT, encoding: "utf8" },
   );
-  expect({ status, stderr }).toEqual({ status: 2, stderr: "test/fault/planted.test.ts is in the results twice\n" });
+  expect({ status, stderr }).toEqual({ status: 2, stderr: "planted.test.ts is in the results twice\n" });
 });
 
 test("every row of the crash table is in the name of a fault test", () => {

@@ -17,7 +17,7 @@ import { recordCheck } from "./proof.ts";
 import { until } from "./until.ts";
 
 const STEADY = "steady";
-const WAIT_MS = 60_000;
+const WAIT_MS = 180_000;
 
 /** A stop must not outlast the deadline of a publish, or the zombie finds that instead of its fence. */
 const PATIENT = { LOCKSTEP_TRANSACTION_TIMEOUT_MS: "60000" };

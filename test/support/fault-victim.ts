@@ -18,7 +18,7 @@ export interface Hit {
   readonly action: string;
 }
 
-const HIT_MS = 60_000;
+const HIT_MS = 180_000;
 const WAKE_MS = 20;
 
 export class Victim {

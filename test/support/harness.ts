@@ -33,9 +33,9 @@ import { type TestStack, testStack } from "./stack.ts";
 import { until } from "./until.ts";
 
 /** Longer than any wait that ends well; only against hanging. */
-const WAIT_MS = 60_000;
+const WAIT_MS = 180_000;
 /** Longer than LOCKSTEP_DRAIN_MS, after which a process ends itself with code 1. */
-const STOP_MS = 30_000;
+const STOP_MS = 60_000;
 
 export interface DeploymentOptions {
   readonly app: keyof typeof APPS;
@@ -90,7 +90,7 @@ export class Deployment {
   readonly shardCount: number;
   readonly stack: TestStack;
   readonly #database: TestDatabase;
-  readonly #processes = new Map<string, { process: RunProcess; held: Set<number> }>();
+  readonly #processes = new Map<string, { process: RunProcess; held: Map<number, unknown> }>();
   #generation = 0;
   #sender: Promise<Sender> | null = null;
   #meter: LagMeter | null = null;
@@ -165,7 +165,7 @@ export class Deployment {
     const before = this.#processes.get(name);
     if (before && !before.process.ended) throw new Error(`${name} is still there`);
     this.#generation += 1;
-    const held = new Set<number>();
+    const held = new Map<number, unknown>();
     const process = new RunProcess({
       name,
       main: MAIN,
@@ -192,7 +192,7 @@ export class Deployment {
   running(name?: string): number[] {
     const shards = [...this.#processes]
       .filter(([each]) => name === undefined || each === name)
-      .flatMap(([, { held }]) => [...held]);
+      .flatMap(([, { held }]) => [...held.keys()]);
     return [...new Set(shards)].sort((a, b) => a - b);
   }
 
@@ -393,12 +393,15 @@ export class Deployment {
   }
 }
 
-/** Which shards a process runs, from its own lines. */
-function follow({ event, shard }: LogLine, held: Set<number>): void {
+/**
+ * Which shards a process runs, and in which of its workers, from its own lines. When a shard goes from one worker to another, the first may
+ * say that it lost it after the second has said that it runs it.
+ */
+function follow({ event, shard, worker }: LogLine, held: Map<number, unknown>): void {
   if (shard === undefined) return;
-  if (event === "running") held.add(shard);
+  if (event === "running") held.set(shard, worker);
   else if (event !== undefined && ["released", "lost", "halted", "restoring", "fenced", "draining"].includes(event))
-    held.delete(shard);
+    if (held.get(shard) === worker) held.delete(shard);
 }
 
 function timeOut(ms: number): Promise<null> {
