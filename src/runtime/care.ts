@@ -8,8 +8,9 @@
  *   ATTEMPTS_MAX attempts                     -> a verdict: journaled, set aside in the same commit, never stepped again
  *
  * Invariants
- *   V1  A step is counted only while it runs: an attempt that is survived is taken back before its commit begins. So a process that
- *       is killed while it waits for Postgres or Kafka makes no record guilty.
+ *   V1  A step is counted only while it runs: an attempt that is survived is taken back before its commit begins, and as long as it
+ *       could not be taken back it is not counted again, nor by this process' next ownership of the shard. What remains: a process
+ *       that ends, or loses the shard, while it waits for Postgres to take it back leaves one count.
  *   V2  A verdict is passed by the owner, in a commit under its token. What is counted elsewhere is a reason to look, no verdict.
  *   V3  What is taken alone gives the same effects (M1): a timer that a record would fire is fired before it, by a tick of its own.
  *   V4  Nothing below the positions is suspect, but in a replay: there ATTEMPTS_MAX halt the shard, since it is committed already.
@@ -20,7 +21,7 @@ import type { Rejection } from "../actors/judge.ts";
 import type { Ownership, Suspect, SuspectStore } from "../actors/ports.ts";
 import type { ShardModel } from "../actors/shard-model.ts";
 import { type StepTarget, targetOf, targetText, verdictOf } from "../actors/step-target.ts";
-import { LockstepError } from "../errors.ts";
+import { hasCode, LockstepError } from "../errors.ts";
 import { commitItems, type Item, type Standing } from "./commit.ts";
 import type { ShardContext } from "./shard-context.ts";
 
@@ -69,13 +70,20 @@ export class Care {
   readonly #suspects: Map<string, Suspect>;
   /** Records that are still taken alone because nobody knows which one it was. */
   #doubted: number;
-  /** The attempt that stands in Postgres and has not been survived. */
-  #counted: string | null = null;
+  /** The attempt that stands, or may stand, in Postgres and was not taken back. */
+  #counted: string | null;
 
-  constructor(context: ShardContext, { suspects, inDoubt }: Suspicion) {
+  /** @param options.counted what `counted` said of this shard's ownership before this one, in this thread */
+  constructor(context: ShardContext, { suspects, inDoubt }: Suspicion, options: { counted: string | null }) {
     this.#context = context;
+    this.#counted = options.counted;
     this.#suspects = new Map(suspects.filter(({ replay }) => !replay).map((each) => [each.target, each]));
     this.#doubted = inDoubt ? context.settings.batchRecordsMax : 0;
+  }
+
+  /** The step that was counted and not taken back. Who can ask has survived it, for it ran in this thread. */
+  get counted(): string | null {
+    return this.#counted;
   }
 
   get #store(): SuspectStore {
@@ -84,6 +92,11 @@ export class Care {
 
   /** Nothing of a replay that came through is suspect (V4), nor is what lies below the positions, or is no timer any more. */
   async restored(standing: Standing, replayed: readonly Suspect[]): Promise<void> {
+    if (this.#counted !== null) {
+      const target = this.#counted;
+      await this.#survived(standing); // V1
+      this.#suspects.delete(target);
+    }
     if (replayed.some(({ replay }) => replay)) await this.#store.forgetReplay(this.#context.shard);
     for (const target of this.#suspects.keys()) {
       if (!this.#isAhead(standing, targetOf(target))) await this.#forget(target);
@@ -157,9 +170,18 @@ export class Care {
     const text = targetText(target);
     const suspect = this.#suspects.get(text);
     if (suspect ? suspect.attempts >= ATTEMPTS_MAX : this.#doubted === 0) return;
-    await this.#store.begin(ownership, { seq, target: text });
-    this.#counted = text;
+    if (this.#counted !== text) await this.#count({ ownership, seq }, text); // V1
     this.#context.watch!.steps.counted(true);
+  }
+
+  async #count({ ownership, seq }: Pick<Standing, "ownership" | "seq">, target: string): Promise<void> {
+    this.#counted = target;
+    try {
+      await this.#store.begin(ownership, { seq, target });
+    } catch (error) {
+      if (hasCode(error, "STORE_UNAVAILABLE")) this.#counted = null; // else it may stand
+      throw error;
+    }
   }
 
   async #survived({ ownership, seq }: Standing): Promise<void> {

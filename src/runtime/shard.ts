@@ -64,6 +64,8 @@ export class Shard {
   #runningSinceMs: number | null = null;
   /** An F1 of ours stands in the row, and was neither released nor replaced. */
   #owing = false;
+  /** The step that the ownership before this one counted and did not take back: care.ts. */
+  #counted: string | null = null;
   #why = "";
 
   constructor({ context, answered }: ShardOptions) {
@@ -210,6 +212,7 @@ export class Shard {
 
   async #lose(error: LockstepError | null, backoffMs: number): Promise<void> {
     this.#memory = null;
+    this.#counted = null;
     this.#owing = false;
     this.#enter("lost");
     this.#context.log.lost(error);
@@ -250,8 +253,9 @@ export class Shard {
       await context.store.release(ownership, row.seq);
       return true;
     }
-    const care = new Care(context, suspicion);
+    const care = new Care(context, suspicion, { counted: this.#counted });
     await care.restored(standing, suspicion.suspects);
+    this.#counted = null;
     await context.hook("acquire.done");
     const queues = new InputQueues({
       topics: inputTopics(context),
@@ -294,6 +298,7 @@ export class Shard {
       }
       throw error;
     } finally {
+      this.#counted = care.counted;
       fetcher.close(shard);
       queues.clear();
       closeQueues();
@@ -354,21 +359,14 @@ export class Shard {
         this.#wake.ring();
       },
       onOutOfRange: (topic, position) => {
-        this.#broken = new LockstepError(
-          "INPUT_OUT_OF_RANGE",
-          `Shard ${shard}: offset ${position} of ${topic}, the next to take, is outside the log.`,
-          {
-            details: { shard, topic, position: String(position) },
-          },
-        );
+        const message = `Shard ${shard}: offset ${position} of ${topic}, the next to take, is outside the log.`;
+        const details = { shard, topic, position: String(position) };
+        this.#broken = new LockstepError("INPUT_OUT_OF_RANGE", message, { details });
         this.#wake.ring();
       },
       onUnreadable: (topic, cause) => {
-        this.#broken = new LockstepError(
-          "INPUT_UNREADABLE",
-          `Shard ${shard}: ${topic} cannot be read: ${cause.message}`,
-          { details: { shard, topic }, cause },
-        );
+        const message = `Shard ${shard}: ${topic} cannot be read: ${cause.message}`;
+        this.#broken = new LockstepError("INPUT_UNREADABLE", message, { details: { shard, topic }, cause });
         this.#wake.ring();
       },
     };

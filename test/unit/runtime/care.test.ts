@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 
 import type { Suspect, SuspectStore } from "../../../src/actors/ports.ts";
 import { type StepTarget, targetText } from "../../../src/actors/step-target.ts";
+import { LockstepError } from "../../../src/errors.ts";
 import type { ShardSteps } from "../../../src/runtime/step-seat.ts";
 import { until } from "../../support/until.ts";
 import { Bed } from "./bed.ts";
@@ -21,6 +22,8 @@ class FakeSuspects implements SuspectStore {
   readonly rows = new Map<string, Suspect>();
   readonly calls: string[] = [];
   uncleanEnds = 0;
+  /** Thrown by the next calls of `survived`, one each. */
+  readonly failures: LockstepError[] = [];
 
   constructor(...suspects: Suspect[]) {
     for (const each of suspects) this.rows.set(each.target, each);
@@ -35,6 +38,8 @@ class FakeSuspects implements SuspectStore {
   }
   async survived(_: unknown, { target }: { target: string }) {
     this.calls.push(`survived ${target}`);
+    const failure = this.failures.shift();
+    if (failure) throw failure;
     this.rows.delete(target);
   }
   async forget(_: number, target: string) {
@@ -95,6 +100,43 @@ describe("a suspect", () => {
       `forget ${at(3)}`,
       "commit",
     ]);
+    bed.expectExactlyOnce();
+  });
+
+  test("V1: is counted once, however often Postgres is away when the count is to be taken back", async () => {
+    const suspects = new FakeSuspects(suspect(at(3), 1));
+    for (let i = 0; i < 2; i += 1) suspects.failures.push(new LockstepError("STORE_UNAVAILABLE", "away"));
+    const { bed, commits, drained } = bedWith(suspects);
+    const attempts: number[] = [];
+    bed.store.before = () => void attempts.push(suspects.rows.get(at(3))?.attempts ?? 0);
+    bed.append(8);
+    const shard = bed.start();
+    await drained(8);
+    await shard.revoke("test");
+    expect(suspects.calls.filter((call) => call.startsWith("begin"))).toEqual([`begin ${at(3)}`]);
+    // Every fold of it is on the seat as counted: who dies in one is not counted a second time by main.
+    expect(suspects.calls.filter((call) => call === "counted")).toHaveLength(3);
+    expect(suspects.calls.filter((call) => call.startsWith("survived"))).toHaveLength(3);
+    expect(Math.max(...attempts)).toBeLessThan(3);
+    expect(commits()).toEqual(["0..2", "3..3", "4..7"]);
+    expect(suspects.rows.size).toBe(0);
+    bed.expectExactlyOnce();
+  });
+
+  test("V1: whose count could not be said to be taken back is innocent to the same thread's next ownership", async () => {
+    const suspects = new FakeSuspects(suspect(at(3), 2));
+    suspects.failures.push(
+      new LockstepError("COMMIT_UNKNOWN", "cut off"),
+      new LockstepError("STORE_UNAVAILABLE", "away"),
+    );
+    const { bed, drained } = bedWith(suspects);
+    bed.append(8);
+    const shard = bed.start();
+    await drained(8);
+    await shard.revoke("test");
+    expect(suspects.calls.filter((call) => call.startsWith("begin"))).toEqual([`begin ${at(3)}`]);
+    expect(bed.store.journal.flatMap(({ journal }) => journal.verdicts)).toEqual([]);
+    expect(suspects.rows.size).toBe(0);
     bed.expectExactlyOnce();
   });
 
