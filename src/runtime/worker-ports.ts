@@ -23,6 +23,13 @@ const CONNECTIONS_MAX = 12;
 /** One record batch on the wire; a topic that takes less sets the measure. */
 const BATCH_BYTES = 512 * 1024;
 
+/**
+ * An input is paused when its queue has its share, so it may be one answer beyond it, and a worker has many inputs: at 256 KiB each,
+ * ten times that once decoded, what came beyond all shares was several times the budget.
+ */
+const FETCH_BYTES_PARTITION = 64 * 1024;
+const FETCH_BYTES_REQUEST = 512 * 1024;
+
 export async function openWorkerPorts(options: {
   config: Config;
   deployment: Deployment;
@@ -41,6 +48,8 @@ export async function openWorkerPorts(options: {
   const fetcher = createFetcher({
     connection: openConnection(client),
     topics,
+    maxBytesPerPartition: FETCH_BYTES_PARTITION,
+    maxBytesPerRequest: FETCH_BYTES_REQUEST,
     onError: (error) => {
       log.warn({ event: "fetch-failed", err: error }, "fetching failed");
       const { topic, partition } = error.details as { topic?: string; partition?: number };
