@@ -123,3 +123,11 @@ test("every row of the crash table is in the name of a fault test", () => {
   );
   expect(rows.filter((id) => !names.includes(id))).toEqual([]);
 });
+
+test("docs/proof.md names the commit, the date and the versions of its run, and has every row", () => {
+  const page = readFileSync(join(ROOT, "docs/proof.md"), "utf8");
+  expect(page).toMatch(
+    /^Commit `[0-9a-f]{40}`.*\. Node [\d.]+, Kafka [\d.]+, Postgres [\d.]+\. Begun \d{4}-\d\d-\d\dT.+Z\.$/m,
+  );
+  expect([...page.matchAll(/^\| \[[CZBJS]\d+\]\(#\w+\) \|.+\| (?:PASSED|FAILED|NOT RUN) \|$/gm)]).toHaveLength(38);
+});
