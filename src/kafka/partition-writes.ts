@@ -8,6 +8,9 @@
  *       does not take its batches for sent. (kafkajs' producer keeps it broker by broker, and loses them: a load lost 3 of
  *       4,612 records when one of three brokers was killed.)
  *   W3  The next round of a partition is sent when the one before is acknowledged.
+ *   W4  A topic or partition is unknown, which is final, only when metadata or a leader says so for longer than a grace. One without
+ *       a leader, or of which no metadata could be read yet, is waited for until the deadline: kafkajs throws away an answer in
+ *       which any partition lacks its leader, as those of a broker that comes back do. (A soak halted a shard over such a topic.)
  */
 import { setTimeout as sleep } from "node:timers/promises";
 
@@ -76,8 +79,10 @@ export function createPartitionWrites(connection: Connection, identity: Producer
 
   function leaderOf(topic: string, partition: number): number {
     const nodeId = connection.leader(topic, partition);
-    if (nodeId === null) throw unknownPartition(topic, partition);
-    return nodeId;
+    if (nodeId !== null) return nodeId;
+    const known = connection.partitions(topic);
+    if (known.length > 0 && !known.includes(partition)) throw missing("UNKNOWN_TOPIC_OR_PARTITION", topic, partition);
+    throw missing("LEADER_NOT_AVAILABLE", topic, partition);
   }
 
   /** A leader gets its batches in one request; one that fails is repeated whole. */
@@ -118,13 +123,16 @@ export async function repeat<T>(
   request: () => Promise<T>,
   mayRepeat: (error: unknown) => boolean = () => true,
 ): Promise<T> {
-  const graceEndMs = performance.now() + UNKNOWN_TOPIC_GRACE_MS;
+  let graceEndMs = Number.POSITIVE_INFINITY;
   for (let waitMs = RETRY_FIRST_MS; ; waitMs = Math.min(waitMs * 2, RETRY_MAX_MS)) {
     try {
       return await request();
     } catch (error) {
       const type = errorType(error);
-      const limitMs = type === "UNKNOWN_TOPIC_OR_PARTITION" ? Math.min(graceEndMs, endMs) : endMs;
+      const isUnknown = type === "UNKNOWN_TOPIC_OR_PARTITION";
+      // From when it was said first: what failed before says nothing of the topic.
+      if (isUnknown) graceEndMs = Math.min(graceEndMs, performance.now() + UNKNOWN_TOPIC_GRACE_MS);
+      const limitMs = isUnknown ? Math.min(graceEndMs, endMs) : endMs;
       if (!isPassing(error) || !mayRepeat(error)) throw error;
       if (connection.destroyed || performance.now() + waitMs > limitMs) throw error;
       await sleep(waitMs);
@@ -169,10 +177,8 @@ export function groupByTopic<T extends { readonly topic: string }, P>(
   return [...byTopic].map(([topic, partitions]) => ({ topic, partitions }));
 }
 
-/** In kafkajs' shape, so that it counts as a failure that can pass until the grace is over, and as refused then. */
-function unknownPartition(topic: string, partition: number): Error {
-  return Object.assign(new Error(`${topic} has no partition ${partition}, or it has no leader`), {
-    type: "UNKNOWN_TOPIC_OR_PARTITION",
-    topic,
-  });
+/** In kafkajs' shape: both can pass, and the first counts as refused when its grace is over. */
+function missing(type: "UNKNOWN_TOPIC_OR_PARTITION" | "LEADER_NOT_AVAILABLE", topic: string, partition: number): Error {
+  const what = type === "LEADER_NOT_AVAILABLE" ? "no leader is known" : "there is no such partition";
+  return Object.assign(new Error(`${topic}/${partition}: ${what}`), { type, topic });
 }

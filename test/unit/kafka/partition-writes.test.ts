@@ -17,6 +17,8 @@ interface Sent {
 /** A cluster by script: who leads a partition now, and what a broker does with a request. */
 function cluster(options: {
   leaders: Record<number, number>;
+  /** As metadata names them; none: it could not be read. */
+  partitions?: number[];
   onRefresh?: (leaders: Record<number, number>) => void;
   answer?: (node: number, nth: number) => void;
 }) {
@@ -25,6 +27,7 @@ function cluster(options: {
   const connection = {
     destroyed: false,
     watch: async () => {},
+    partitions: () => options.partitions ?? [],
     refresh: async () => options.onRefresh?.(options.leaders),
     leader: (_topic: string, partition: number) => options.leaders[partition] ?? null,
     forgetCoordinators: () => {},
@@ -107,8 +110,47 @@ test("what cannot pass is thrown as it came, and what does not pass until the de
 
   const leaderless = cluster({ leaders: {} });
   await expect(leaderless.writes.locate([batch(7, "a")], performance.now() + 20)).rejects.toThrow(
-    "t has no partition 7, or it has no leader",
+    "t/7: no leader is known",
   );
+});
+
+test.each([
+  ["that has no leader", [0, 1]],
+  ["of which no metadata could be read", []],
+])("W4: a partition %s is waited for beyond the grace of a topic that is unknown", async (_, partitions) => {
+  const leaders: Record<number, number> = {};
+  const beganMs = performance.now();
+  const { writes } = cluster({
+    leaders,
+    partitions,
+    onRefresh: () => {
+      if (performance.now() - beganMs > 2_500) leaders[0] = 1;
+    },
+  });
+  await writes.locate([batch(0, "a")], beganMs + 20_000);
+  expect(leaders).toEqual({ 0: 1 });
+});
+
+test("W4: a partition that metadata does not have is unknown, long before the deadline", async () => {
+  const { writes } = cluster({ leaders: { 0: 1 }, partitions: [0] });
+  const outcome = writes.locate([batch(7, "a")], performance.now() + 600_000);
+  await expect(outcome).rejects.toMatchObject({ type: "UNKNOWN_TOPIC_OR_PARTITION", topic: "t" });
+});
+
+test("W4: what failed before a topic was said to be unknown does not use up its grace", async () => {
+  const beganMs = performance.now();
+  let unknown = 0;
+  const { writes, sent } = cluster({
+    leaders: { 0: 1 },
+    answer: () => {
+      if (performance.now() - beganMs < 2_200) connectionLost();
+      unknown += 1;
+      if (unknown <= 2) throw Object.assign(new Error("not here"), { type: "UNKNOWN_TOPIC_OR_PARTITION" });
+    },
+  });
+  await writes.produce([batch(0, "a")], beganMs + 20_000);
+  expect(unknown).toBe(3);
+  expect(new Set(sent.map(({ firstSequence }) => firstSequence))).toEqual(new Set([0]));
 });
 
 test("T7: what has no sequence number is sent again after an answer, not when the answer was lost", async () => {
