@@ -43,6 +43,8 @@ export const RECOVERY_RATIO_MAX = 2;
 export const STEADY_LAG_SECONDS_MAX = 10;
 /** Less than this share of what was wanted is not the overload that was to be shown. */
 export const OFFERED_SHARE_MIN = 0.95;
+/** Less than so many times what it committed meanwhile was offered: its capacity was measured while something else held it up. */
+export const OVERLOAD_RATIO_MIN = 2;
 
 /** @returns sentences; none: all is shown */
 export function faultsOf(figures: Figures): string[] {
@@ -51,6 +53,11 @@ export function faultsOf(figures: Figures): string[] {
   if (offeredPerSecond < wantedPerSecond * OFFERED_SHARE_MIN)
     faults.push(
       `only ${offeredPerSecond} records/s were offered, ${wantedPerSecond} were wanted: the sender or the broker is too slow`,
+    );
+  if (!(figures.capacityPerSecond > 0)) faults.push("no capacity was measured, so nothing was offered");
+  if (offeredPerSecond < figures.committedPerSecond * OVERLOAD_RATIO_MIN)
+    faults.push(
+      `no overload: ${offeredPerSecond} records/s were offered and ${figures.committedPerSecond} committed; the machine was too busy when the capacity was measured`,
     );
   if (!(steadyMb > 0)) faults.push("the memory of the process cannot be read here (no /proc)");
   if (figures.steadyLag > figures.steadyPerSecond * STEADY_LAG_SECONDS_MAX)

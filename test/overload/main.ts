@@ -272,6 +272,8 @@ async function measureCapacity(bed: Bed): Promise<number> {
       load.pace(OVERLOAD_FACTOR * rate);
     } else {
       load.pace(0);
+      if (rate < 1)
+        throw new Error(`nothing was committed for ${CAPACITY_MS / 1000} s: there is no capacity to measure`);
       progress.say(`capacity: ${Math.round(rate)} records/s`);
       await drain(bed, "draining what was sent to measure it");
       return rate;

@@ -34,6 +34,11 @@ describe("an overload", () => {
 
   test.each<[Partial<Figures>, RegExp]>([
     [{ offeredPerSecond: 3_700 }, /only 3700 records\/s were offered, 4000 were wanted/],
+    [
+      { capacityPerSecond: 0, wantedPerSecond: 0, offeredPerSecond: 0, committedPerSecond: 0 },
+      /no capacity was measured/,
+    ],
+    [{ committedPerSecond: 1_996 }, /no overload: 3990 records\/s were offered and 1996 committed/],
     [{ peakMb: 456 }, /memory rose to 456 MB, 1\.52 times the 300 MB/],
     [{ steadyLag: 5_001 }, /at half its capacity \(500 records\/s\) it did not keep up: 5001 records/],
     [{ steadyMb: 0 }, /cannot be read here/],
