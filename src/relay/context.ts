@@ -34,7 +34,10 @@ export interface RelayPorts {
   /** The committed offset; final only after a fence. */
   committed(): Promise<{ offset: bigint; metadata: string } | null>;
   targets(): Promise<OutboxTargets>;
-  openStream(at: { slot: string; publication: string; startLsn: bigint }): Promise<ReplicationStream>;
+  openStream(
+    at: { slot: string; publication: string; startLsn: bigint },
+    signal: AbortSignal,
+  ): Promise<ReplicationStream>;
   /** A statement of the pruning, on a connection of its own. @throws {LockstepError} */
   prune: Ask;
   close(): Promise<void>;

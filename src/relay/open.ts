@@ -130,14 +130,13 @@ export function openRelayPorts(options: {
       return offset === null ? null : { offset, metadata };
     },
     targets: async () => targets ?? readTargets(client, outbox),
-    openStream: ({ slot, publication, startLsn }) =>
+    openStream: (at, signal) =>
       openReplicationStream({
         url: config.databaseUrl,
         applicationName: `${clientId}-stream`,
-        slot,
-        publication,
-        startLsn,
+        ...at,
         timeoutMs: config.relayTimeoutMs,
+        signal,
       }),
     prune: async (text, values) => (await query(pool, text, values)).rows as never,
     close: async () => {

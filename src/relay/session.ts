@@ -124,7 +124,7 @@ async function openStream({ context, lock, signal, row, position }: Session): Pr
   while (!signal.aborted) {
     try {
       const { slot, publication } = row;
-      const stream = await ports.openStream({ slot, publication, startLsn: position.lsn });
+      const stream = await ports.openStream({ slot, publication, startLsn: position.lsn }, signal);
       await hook("streaming");
       return stream;
     } catch (error) {

@@ -6,6 +6,7 @@
  *   RS2  What is held in memory is bounded: above `QUEUE_BYTES_HIGH` the socket is paused, also in the middle of a database transaction.
  *   RS3  A stream that failed is over: whoever goes on opens a new one, at the position that was published.
  *   RS4  A line that has died without a word is noticed: the server answers each of our status messages, or the stream fails.
+ *   RS5  Opening ends: it fails when the stream has not begun `timeoutMs` after the connection was made, or the signal aborts.
  *
  * docs/decisions/0008-own-walsender-client.md says why this is ours.
  */
@@ -43,6 +44,8 @@ export interface StreamOptions {
   readonly startLsn: bigint;
   /** Silence after which either side gives the other up, default 10,000. */
   readonly timeoutMs?: number;
+  /** Ends the opening; an open stream is closed. */
+  readonly signal: AbortSignal;
 }
 
 /** Rows of 500 bytes: some 16,000. With what one socket read holds, and two batches on their way to Kafka, well below 64 MiB. */
@@ -68,7 +71,7 @@ interface WireConnection {
  * @throws {LockstepError} STORE_UNAVAILABLE it cannot be opened now (`details.sqlstate` 55006: another session holds the slot); RELAY_SLOT_LOST
  */
 export async function openReplicationStream(options: StreamOptions): Promise<ReplicationStream> {
-  const timeoutMs = options.timeoutMs ?? 10_000;
+  const { signal, timeoutMs = 10_000 } = options;
   const client = new pg.Client({
     connectionString: options.url,
     application_name: options.applicationName,
@@ -77,8 +80,16 @@ export async function openReplicationStream(options: StreamOptions): Promise<Rep
     ...({ replication: "database", client_encoding: "UTF8" } as object),
   });
   const stream = createStream(client, { ...options, timeoutMs });
+  const onAbort = () => stream.abandon(new Error("it was not waited for any longer"));
+  signal.addEventListener("abort", onAbort, { once: true });
+  let timer: NodeJS.Timeout | null = null;
   try {
+    if (signal.aborted) throw new Error("it was not waited for");
     await client.connect();
+    timer = setTimeout(
+      () => stream.abandon(new Error(`the server has not begun the stream within ${timeoutMs} ms`)),
+      timeoutMs,
+    );
     // Of this session alone, and whatever the URL sets: times in one zone and form, and no limit on the one endless statement.
     await client.query("SET TimeZone = 'UTC'");
     await client.query("SET DateStyle = 'ISO, YMD'");
@@ -89,14 +100,23 @@ export async function openReplicationStream(options: StreamOptions): Promise<Rep
     return stream;
   } catch (error) {
     await stream.close();
-    throw streamError(error, options.slot);
+    throw stream.failure ?? streamError(error, options.slot);
+  } finally {
+    if (timer !== null) clearTimeout(timer);
+    signal.removeEventListener("abort", onAbort);
   }
 }
 
-function createStream(
-  client: pg.Client,
-  options: StreamOptions & { timeoutMs: number },
-): ReplicationStream & { start(): Promise<void> } {
+/** A stream that is being opened. */
+interface Opening extends ReplicationStream {
+  start(): Promise<void>;
+  /** RS5. Whatever is waited for fails. */
+  abandon(why: Error): void;
+  /** The first. */
+  readonly failure: LockstepError | null;
+}
+
+function createStream(client: pg.Client, options: StreamOptions & { timeoutMs: number }): Opening {
   const { slot, publication, startLsn, timeoutMs } = options;
   const connection = (client as unknown as { connection: WireConnection }).connection;
   const decode = createDecoder();
@@ -160,12 +180,13 @@ function createStream(
   /** RS4. While we do not read, silence says nothing. */
   function onStatusTimer(): void {
     if (paused) heardMs = performance.now();
-    if (performance.now() - heardMs > timeoutMs) {
-      fail(new Error(`the server has said nothing for ${timeoutMs} ms`));
-      connection.stream.destroy();
-      return;
-    }
-    sendStatus({ ask: true });
+    if (performance.now() - heardMs > timeoutMs) abandon(new Error(`the server has said nothing for ${timeoutMs} ms`));
+    else sendStatus({ ask: true });
+  }
+
+  function abandon(why: Error): void {
+    fail(why);
+    connection.stream.destroy();
   }
 
   // From before it connects: an error that nobody listens to would end the process.
@@ -176,6 +197,10 @@ function createStream(
     get queuedBytes() {
       return queuedBytes;
     },
+    get failure() {
+      return failure;
+    },
+    abandon,
     async start() {
       connection.on("copyData", ({ chunk }) => receive(chunk));
       const begun = new Promise<void>((resolve) => connection.once("replicationStart", resolve));

@@ -52,6 +52,7 @@ async function open({
         publication: "lockstep_relay_trial",
         startLsn: parseLsn(slot.confirmed),
         timeoutMs: TIMEOUT_MS,
+        signal: FOREVER,
         ...options,
       }),
     { what: "the slot to be free" },
@@ -217,6 +218,7 @@ test("a slot that is not there is lost, not unavailable", async () => {
       slot: "nobody",
       publication: "p",
       startLsn: 0n,
+      signal: FOREVER,
     }),
   ).rejects.toMatchObject({ code: "RELAY_SLOT_LOST" });
 });
