@@ -12,7 +12,7 @@ import type { Ask, RelayRow } from "./relay-store.ts";
 export interface NewSlot {
   /** Where it begins: every database transaction is either seen by `rows` or sent by the slot, none by both. */
   readonly lsn: bigint;
-  /** Its rows in pages, by the time they occurred; rows of one instant as they lie in the table. */
+  /** Its rows in pages, by the time they occurred; rows of one instant as they lie in the table, and those without a time last, whatever `since`. */
   rows(table: string, options: { since: Date | null }): AsyncGenerator<LoggedValues[], void, undefined>;
   close(): Promise<void>;
 }
@@ -90,7 +90,7 @@ async function* pages(
     await reader.query(
       `DECLARE outbox NO SCROLL CURSOR FOR
        SELECT event_id::text, aggregate_type::text, aggregate_id::text, type::text, payload::text, occurred_at::text
-       FROM ${table} ${since === null ? "" : `WHERE occurred_at >= ${pg.escapeLiteral(since.toISOString())}`} ORDER BY ${table}.occurred_at, ctid`,
+       FROM ${table} ${since === null ? "" : `WHERE (occurred_at IS NULL OR occurred_at >= ${pg.escapeLiteral(since.toISOString())})`} ORDER BY ${table}.occurred_at, ctid`,
     );
     for (;;) {
       const { rows } = await reader.query<Record<string, string | null>>(`FETCH ${PAGE_ROWS} FROM outbox`);

@@ -79,14 +79,19 @@ test("R7: lines to Postgres are cut, and go silent: every row comes once, in ord
       proxy.cut();
       await until(() => runs() > cut, { what: `the relay to run after cut ${cut}` });
     }
+    const from = { lines: relay.lines.length, reports: relay.reports.length };
     proxy.toxics.dropReplies = true;
-    await until(() => relay.lines.some(({ event }) => event === "relay-lost" || event === "relay-retrying"), {
-      what: "the silence to be noticed",
-    });
+    const noticed = ({ event }: { event: string }) => event === "relay-lost" || event === "relay-retrying";
+    await until(() => relay.lines.slice(from.lines).some(noticed), { what: "the silence to be noticed" });
+    // RI11.
+    await until(
+      () => relay.reports.slice(from.reports).some(({ state, oldestAgeMs }) => state === "starting" && oldestAgeMs > 0),
+      { what: "a report of the relay that it is without Postgres" },
+    );
+    const before = runs();
     proxy.heal();
     proxy.cut();
-    const before = runs();
-    await until(() => runs() > before || runs() > 4, { what: "the relay to run after the silence" });
+    await until(() => runs() > before, { what: "the relay to run after the silence" });
     const count = await inserting.stop();
     expect(faultsOf(await bed.untilPublished(count), count)).toEqual(NONE);
     console.log(`cut lines: ${count} rows, ${runs()} sessions`);

@@ -110,7 +110,10 @@ longTest("R5: one database transaction of 100,000 rows, killed in the middle: ev
   await oneTransaction(100_000, ["relay.published:10", "relay.kafka.produced:12", "relay.kafka.offsets-sent:9"], {});
 });
 
-/** Rows come while the relay is killed at random moments, wherever it is. */
+/** 100 rows come so often, which is slower than a relay and fast enough that there are always rows on their way. */
+const PACE_MS = 20;
+
+/** Rows come while the relay is killed, wherever it is; each kill once the one before has published something, and before the last rows came. */
 async function killedMidway(rows: number, kills: number): Promise<void> {
   await withRelays(async (deployment) => {
     const begunMs = performance.now();
@@ -120,11 +123,20 @@ async function killedMidway(rows: number, kills: number): Promise<void> {
       startRelay(deployment, `relay-${generation}`, { LOCKSTEP_RELAY_BATCH_RECORDS_MAX: "500" });
     };
     start();
+    const share = Math.floor(rows / (kills + 2));
+    const killed: { published: number; inserted: number }[] = [];
+    let inserted = 0;
     const inserting = (async () => {
-      for (let from = 0; from < rows; from += 100) await insertMany(deployment, from, from + 100);
+      while (inserted < rows) {
+        const isDue = () => killed.length === kills || inserted < share * (killed.length + 2);
+        await until(async () => isDue(), { what: "the next kill", timeoutMs: WAIT_MS });
+        await insertMany(deployment, inserted, inserted + 100);
+        inserted += 100;
+        await sleep(PACE_MS);
+      }
     })();
     for (let kill = 1; kill <= kills; kill += 1) {
-      const goal = Math.floor((rows * kill) / (kills + 2));
+      const goal = Math.max(share * kill, (killed.at(-1)?.published ?? 0) + 1);
       await until(async () => (await records(deployment)).length >= goal, {
         what: `${goal} records`,
         timeoutMs: WAIT_MS,
@@ -132,6 +144,9 @@ async function killedMidway(rows: number, kills: number): Promise<void> {
       const name = `relay-${generation}`;
       deployment.process(name).signal("SIGKILL");
       await deployment.process(name).exited;
+      const published = (await records(deployment)).length;
+      if (published >= rows) throw new Error(`all ${published} records were there at kill ${kill}: it proves nothing`);
+      killed.push({ published, inserted });
       start();
     }
     await inserting;
@@ -139,7 +154,7 @@ async function killedMidway(rows: number, kills: number): Promise<void> {
     expect(faultsOf(found, rows)).toEqual(NONE);
     await deployment.stop(`relay-${generation}`);
     console.log(
-      `${rows} rows, ${kills} kills: ${found.length} records, 0 lost, 0 doubled, 0 out of order, ${((performance.now() - begunMs) / 1000).toFixed(1)} s`,
+      `${rows} rows, killed ${killed.map(({ published, inserted }) => `at ${published} of ${inserted}`).join(", ")}: ${found.length} records, 0 lost, 0 doubled, 0 out of order, ${((performance.now() - begunMs) / 1000).toFixed(1)} s`,
     );
   });
 }

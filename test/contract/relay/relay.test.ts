@@ -27,7 +27,8 @@ async function open(options: Parameters<typeof RelayBed.open>[0] = {}): Promise<
 
 async function resyncOf(of: RelayBed, { since = null as Date | null, dryRun = false, hook = (_: string) => {} } = {}) {
   const log = { debug() {}, info() {}, warn() {}, error() {}, child: () => log };
-  const context = createRelay({ app: of.app, config: of.config(), groupId: of.groupId, log, hook });
+  const config = of.config({ LOCKSTEP_RELAY_TIMEOUT_MS: "20000" }); // nothing here waits for a lock to be lost
+  const context = createRelay({ app: of.app, config, groupId: of.groupId, log, hook });
   try {
     return await resync({ context, client: of.client, databaseUrl: of.database.url, since, dryRun, say: () => {} });
   } finally {
@@ -427,12 +428,14 @@ describe("a resync does not guess", () => {
   });
 });
 
-test("--since leaves out what occurred before", async () => {
+test("RI10: --since leaves out what occurred before, and no row of which that is not known", async () => {
   const it = await open({ migrated: false });
   await it.migrate(null);
   await it.insert([0, 1, 2, 3]);
+  await it.insert([4], { occurred_at: null });
   await it.migrate();
-  expect(await resyncOf(it, { since: new Date(Date.UTC(2026, 0, 1) + 2) })).toMatchObject({ rows: 2, missing: 2 });
+  expect(await resyncOf(it, { since: new Date(Date.UTC(2026, 0, 1) + 2) })).toMatchObject({ rows: 3, missing: 3 });
+  expect(numbersOf(await it.untilPublished(3)).sort()).toEqual([2, 3, 4]);
 });
 
 describe("the lock", () => {

@@ -4,6 +4,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 
+import { LockstepError } from "../../../src/errors.ts";
 import { type Stack, startStack } from "../../../src/stack/index.ts";
 import { formatLsn, parseLsn } from "../../../src/storage/lsn.ts";
 import {
@@ -304,4 +305,64 @@ describe("a server of its own", () => {
     const numbers = numbersOf(await own.untilPublished(4));
     expect(numbers.sort((a, b) => a - b)).toEqual([1, 2, 3, 4]);
   });
+});
+
+test("trap 4, RI2: a publish that fails is not passed over: what is queued behind it confirms nothing, and it comes again", async () => {
+  const own = await RelayBed.open();
+  let attempts = 0;
+  let fails = false;
+  let queued = async (): Promise<unknown> => null;
+  let again = false;
+  let look = (): void => {};
+  const looked = new Promise<void>((resolve) => {
+    look = resolve;
+  });
+  try {
+    const relay = own.start({
+      env: { LOCKSTEP_RELAY_POSITION_MS: "3600000", LOCKSTEP_RELAY_BATCH_RECORDS_MAX: "1" },
+      hook: async (point) => {
+        if (point === "before-publish") attempts += 1;
+        if (point === "kafka.before-end" && fails) {
+          fails = false;
+          await queued();
+          throw new LockstepError("KAFKA_UNAVAILABLE", "The answer did not come.");
+        }
+        if (point === "position-read" && attempts > 0) {
+          again = true;
+          await looked;
+        }
+      },
+    });
+    await relay.said("relay-running");
+    const { confirmed } = (await own.slot())!;
+    fails = true;
+    let behind = 0n;
+    queued = async () => {
+      for (const n of [1, 2, 3]) await own.insert([n]);
+      const [end] = await own.query<{ lsn: string }>("SELECT pg_current_wal_flush_lsn()::text AS lsn");
+      behind = parseLsn(end!.lsn);
+      await until(
+        async () => {
+          const [line] = await own.query<{ sent: string }>(
+            "SELECT sent_lsn::text AS sent FROM pg_stat_replication JOIN pg_replication_slots s ON s.active_pid = pid WHERE s.slot_name = $1",
+            [(await own.slot())!.slot_name],
+          );
+          return parseLsn(line!.sent) >= behind;
+        },
+        { what: "the rows behind it to be sent" },
+      );
+    };
+    await own.insert([0]);
+    await until(() => again, { what: "the next session" });
+    expect(attempts).toBe(1);
+    expect(parseLsn(confirmed)).toBeLessThan(behind);
+    expect((await own.slot())!.confirmed).toBe(confirmed);
+    expect(await own.records()).toEqual([]);
+    look();
+    expect(numbersOf(await own.untilPublished(4)).sort()).toEqual([0, 1, 2, 3]);
+    expect(attempts).toBe(5);
+  } finally {
+    look();
+    await own.close();
+  }
 });
