@@ -26,8 +26,6 @@ export interface Fleet {
   readonly counts: Readonly<FleetCounts>;
   /** Shards in state running, over all processes. */
   running(): number;
-  /** Number of the process whose relay works; null: none says so. */
-  relayHolder(): number | null;
   /** Sentences of shards that halted, and of the relay. */
   halts(): readonly string[];
   rssBytes(): number;
@@ -158,7 +156,6 @@ export function startFleet(options: {
   return {
     counts,
     running: () => new Set(shards.flatMap((held) => [...held])).size,
-    relayHolder: () => (relay?.running ? relay.index : null),
     halts: () => halts,
     rssBytes: () => fleet.reduce((sum, process) => sum + process.rssBytes(), 0),
     check() {

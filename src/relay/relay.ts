@@ -11,6 +11,7 @@
  *
  * Invariants
  *   RI11  A relay without a session in Postgres says so: it is `starting`, with the reason, and what waits is the older the longer it lasts.
+ *         Pending is every row that was read.
  *   RI12  To stand by, or halted, costs the same however long: nothing is added to a signal with each look.
  */
 import { hasCode, isLockstepError } from "../errors.ts";

@@ -167,14 +167,16 @@ async function relayRows(session: Session, stream: ReplicationStream): Promise<v
     while (!signal.aborted) {
       const events = await stream.take(tickMs, signal);
       let asked = false;
+      let taken = events.filter(({ kind }) => kind === "insert").length;
       for (const event of events) {
         cutter.add(event);
+        if (event.kind === "insert") taken -= 1;
         if (event.kind === "reached") asked ||= event.asked;
-        observe(session, cutter);
+        observe(session, cutter, taken + stream.queuedRows);
         if (cutter.full) await send(session, stream, cutter);
       }
       if (isDue(session, cutter, asked)) await send(session, stream, cutter);
-      observe(session, cutter);
+      observe(session, cutter, stream.queuedRows);
       pruner.run(session.position.lsn);
       if (observer.setUpChanged)
         throw new LockstepError(
@@ -251,8 +253,9 @@ function published({ observer, clock, log }: RelayContext, cut: Cut): void {
   if (deadLetters > 0) log.warn({ event: "relay-set-aside", rows: deadLetters }, "rows went to the dead letters");
 }
 
-function observe({ context }: Session, cutter: Cutter): void {
-  context.observer.pending = cutter.rows;
+/** @param behind rows that were read and are not in the cutter yet */
+function observe({ context }: Session, cutter: Cutter, behind: number): void {
+  context.observer.pending = cutter.rows + behind;
   context.observer.waitingSinceMs = cutter.oldestMs;
 }
 

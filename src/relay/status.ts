@@ -19,7 +19,7 @@ export interface RelayLag {
   readonly safeBytes: number | null;
 }
 
-/** A report; counts are since the one before, so that a thread that dies takes none of them away. */
+/** A report; counts are since the one before, so that a thread that dies takes away only what it had not reported. */
 export interface RelayReport {
   readonly state: RelayState;
   /** Why it is halted, or what it tries again after. */
@@ -29,7 +29,7 @@ export interface RelayReport {
   readonly slot: string | null;
   /** null while this relay does not see them: standing by. */
   readonly lag: RelayLag | null;
-  /** Rows read from the log and not yet published. */
+  /** Rows read from the log and not yet published: cut, taken, or in the queue of the stream, which is bounded. */
   readonly pending: number;
   /** How long the oldest unpublished row known of has waited, ms; while nothing can be read, how long that has been so. */
   readonly oldestAgeMs: number;
@@ -90,12 +90,3 @@ export class RelayObserver {
 function noCounts(): Counts {
   return { records: 0, deadLetters: 0, committed: 0, aborted: 0, restarts: 0, pruned: 0 };
 }
-
-/** Adds a report to the sums of those before: what main keeps of its relay. */
-export function addReport(total: RelayReport["counts"], report: RelayReport): RelayReport["counts"] {
-  const sum = noCounts();
-  for (const name of Object.keys(sum) as (keyof Counts)[]) sum[name] = total[name] + report.counts[name];
-  return sum;
-}
-
-export const NO_COUNTS: RelayReport["counts"] = Object.freeze(noCounts());

@@ -59,11 +59,6 @@ export class ProcessMetrics {
     this.#totals.accept(source, report);
   }
 
-  /** It is gone: its gauges go, what it counted stays. */
-  drop(source: string): void {
-    this.#totals.drop(source);
-  }
-
   /** Before samples are read: what the main thread itself tells. */
   refresh(): void {
     const { workers, build } = this.#options;

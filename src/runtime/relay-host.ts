@@ -1,16 +1,14 @@
 /**
  * Main's part of the relay: one thread, restarted with back-off when it dies. Shards know nothing of it, and it ends no process.
- *
- * Metrics are made of `status()` and of the reports handed to `onReport` as they come, whose latencies are for a histogram.
  */
 import { fileURLToPath } from "node:url";
-import { MessageChannel, type MessagePort } from "node:worker_threads";
+import { MessageChannel, type MessagePort, receiveMessageOnPort } from "node:worker_threads";
 import { Piscina } from "piscina";
 
 import type { Clock } from "../clock.ts";
 import type { Config } from "../config.ts";
 import type { Log } from "../log.ts";
-import { addReport, NO_COUNTS, type RelayReport } from "../relay/status.ts";
+import type { RelayReport } from "../relay/status.ts";
 import type { LoadedApp } from "./code.ts";
 import type { FromRelay, RelayTask, ToWorker } from "./messages.ts";
 
@@ -24,16 +22,7 @@ const ENTRY = fileURLToPath(
 /** What it reads is on its way to Kafka at once: it gains nothing from the room that V8 would take when much comes. */
 const YOUNG_GENERATION_MB = 24;
 
-/** The latest report, and all counts since the process began. */
-export type RelayHostStatus = RelayReport & {
-  readonly totals: RelayReport["counts"];
-  /** Threads that died. */
-  readonly threadRestarts: number;
-};
-
 export interface RelayHost {
-  /** null before the first report. */
-  status(): RelayHostStatus | null;
   /** Resolves when the relay has closed everything, or after `deadlineMs`. */
   stop(deadlineMs: number): Promise<void>;
 }
@@ -44,9 +33,10 @@ export function startRelayHost(options: {
   loaded: LoadedApp;
   log: Log;
   clock: Clock;
-  onReport?: (report: RelayReport) => void;
+  /** Each, as it comes: its counts are since the one before. */
+  onReport: (report: RelayReport) => void;
   /** Its thread died, and is started anew. */
-  onDied?: () => void;
+  onDied: () => void;
 }): RelayHost {
   const { config, groupId, loaded, log, clock } = options;
   const pool = new Piscina({
@@ -58,14 +48,9 @@ export function startRelayHost(options: {
   });
   const stopping = new AbortController();
   let port: MessagePort | null = null;
-  let latest: RelayReport | null = null;
-  let totals = NO_COUNTS;
-  let threadRestarts = 0;
 
   function onMessage({ report }: FromRelay): void {
-    latest = report;
-    totals = addReport(totals, report);
-    options.onReport?.(report);
+    options.onReport(report);
   }
 
   async function runOnce(): Promise<void> {
@@ -77,6 +62,9 @@ export function startRelayHost(options: {
     try {
       await pool.run(task, { transferList: [channel.port2] });
     } finally {
+      // Its last words may still be on the way.
+      for (let last = receiveMessageOnPort(channel.port1); last; last = receiveMessageOnPort(channel.port1))
+        onMessage(last.message as FromRelay);
       channel.port1.close();
       port = null;
     }
@@ -93,8 +81,7 @@ export function startRelayHost(options: {
         if (stopping.signal.aborted) return;
         log.error({ event: "relay-died", err: error }, "the thread of the relay died; starting another");
       }
-      threadRestarts += 1;
-      options.onDied?.();
+      options.onDied();
       if (clock.monotonicMs() - startedMs > RESTART_MS_MAX) restartMs = RESTART_MS_MIN;
       await clock.sleep(restartMs, stopping.signal);
       restartMs = Math.min(restartMs * 2, RESTART_MS_MAX);
@@ -103,7 +90,6 @@ export function startRelayHost(options: {
 
   const ended = keepRunning();
   return {
-    status: () => latest && { ...latest, totals, threadRestarts },
     async stop(deadlineMs) {
       stopping.abort();
       port?.postMessage({ type: "stop" } satisfies ToWorker);

@@ -12,11 +12,11 @@ export class RelayMeter {
   /** Of readyz. A relay that stands by is ready. */
   readonly check: Check = { name: "relay", run: () => this.#fault() };
   readonly #series = new Series();
-  #metrics: Pick<ProcessMetrics, "accept" | "drop"> | null = null;
+  #metrics: Pick<ProcessMetrics, "accept"> | null = null;
   #latest: RelayReport | null = null;
 
   /** Before its thread is started: what can be counted is there with 0. */
-  start(metrics: Pick<ProcessMetrics, "accept" | "drop">): void {
+  start(metrics: Pick<ProcessMetrics, "accept">): void {
     this.#metrics = metrics;
     for (const outcome of ["commit", "abort"]) this.#series.add("lockstep_relay_transactions_total", { outcome }, 0);
     for (const name of [

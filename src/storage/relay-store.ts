@@ -21,7 +21,6 @@ export interface RelayRow {
   readonly slotLsn: bigint | null;
   readonly started: boolean;
   readonly resyncReason: string | null;
-  readonly straySlots: readonly string[];
 }
 
 export interface SlotState {
@@ -60,7 +59,6 @@ type InspectionColumns = {
     slot_lsn: string | null;
     started: boolean;
     resync_reason: string | null;
-    stray_slots: string[];
   } | null;
   slot: {
     confirmed: string | null;
@@ -79,8 +77,7 @@ const INSPECT_SQL = `
     (SELECT setting FROM pg_settings WHERE name = 'max_slot_wal_keep_size') AS keep_mb,
     CASE WHEN r.app IS NOT NULL THEN json_build_object(
       'outbox_table', r.outbox_table, 'group_id', r.group_id, 'system_identifier', r.system_identifier, 'publication', r.publication,
-      'slot', r.slot, 'slot_lsn', r.slot_lsn::text, 'started', r.started_at IS NOT NULL, 'resync_reason', r.resync_reason,
-      'stray_slots', r.stray_slots) END AS row,
+      'slot', r.slot, 'slot_lsn', r.slot_lsn::text, 'started', r.started_at IS NOT NULL, 'resync_reason', r.resync_reason) END AS row,
     CASE WHEN s.slot_name IS NOT NULL THEN json_build_object(
       'confirmed', s.confirmed_flush_lsn::text, 'wal_status', s.wal_status, 'active_pid', s.active_pid, 'plugin', s.plugin,
       'safe', s.safe_wal_size::text) END AS slot,
@@ -104,7 +101,6 @@ export async function inspectRelay(ask: Ask, app: string): Promise<Inspection> {
       slotLsn: row.slot_lsn === null ? null : parseLsn(row.slot_lsn),
       started: row.started,
       resyncReason: row.resync_reason,
-      straySlots: row.stray_slots,
     },
     server: { systemIdentifier: system_identifier, timeline, flushed: parseLsn(flushed) },
     slot: slot && {

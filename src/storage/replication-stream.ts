@@ -30,8 +30,9 @@ export interface ReplicationStream {
   take(waitMs: number, signal: AbortSignal): Promise<readonly StreamEvent[]>;
   /** RS1. All below `lsn` is published for good. */
   acknowledge(lsn: bigint): void;
-  /** Bytes received and not yet taken. */
+  /** Received and not yet taken. */
   readonly queuedBytes: number;
+  readonly queuedRows: number;
   close(): Promise<void>;
 }
 
@@ -122,6 +123,7 @@ function createStream(client: pg.Client, options: StreamOptions & { timeoutMs: n
   const decode = createDecoder();
   let queue: StreamEvent[] = [];
   let queuedBytes = 0;
+  let queuedRows = 0;
   let paused = false;
   let failure: LockstepError | null = null;
   let closed = false;
@@ -157,7 +159,10 @@ function createStream(client: pg.Client, options: StreamOptions & { timeoutMs: n
     if (event.kind === "reached" && last?.kind === "reached") {
       queue[queue.length - 1] = { ...event, asked: event.asked || last.asked };
     } else queue.push(event);
-    queuedBytes += event.kind === "insert" ? event.bytes : 0;
+    if (event.kind === "insert") {
+      queuedBytes += event.bytes;
+      queuedRows += 1;
+    }
     if (queuedBytes > QUEUE_BYTES_HIGH && !paused) {
       paused = true;
       connection.stream.pause();
@@ -197,6 +202,9 @@ function createStream(client: pg.Client, options: StreamOptions & { timeoutMs: n
     get queuedBytes() {
       return queuedBytes;
     },
+    get queuedRows() {
+      return queuedRows;
+    },
     get failure() {
       return failure;
     },
@@ -233,6 +241,7 @@ function createStream(client: pg.Client, options: StreamOptions & { timeoutMs: n
       const taken = queue;
       queue = [];
       queuedBytes = 0;
+      queuedRows = 0;
       if (paused) {
         paused = false;
         connection.stream.resume();

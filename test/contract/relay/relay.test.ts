@@ -162,6 +162,20 @@ describe("position", () => {
     expect(report).toMatchObject({ state: "running", pending: 0, oldestAgeMs: 0, lag: { walStatus: "reserved" } });
   });
 
+  test("RI11: what it says to be pending is all that it has read, not a batch alone", async () => {
+    const it = await open();
+    const slow = async (point: string) => {
+      if (point === "before-publish") await sleep(20);
+    };
+    const relay = it.start({ env: { LOCKSTEP_RELAY_BATCH_RECORDS_MAX: "1" }, hook: slow });
+    await relay.said("relay-running");
+    await it.insertMany(100);
+    await until(() => relay.reports.some(({ pending }) => pending > 50), { what: "a report of the rows that wait" });
+    expect(faultsOf(await it.untilPublished(100), 100)).toEqual({ lost: 0, doubled: 0, outOfOrder: 0 });
+    await until(() => relay.reports.at(-1)!.pending === 0, { what: "a report that none waits" });
+    expect(Math.max(...relay.reports.map(({ pending }) => pending))).toBeLessThanOrEqual(100);
+  });
+
   test("it is written again though nothing moves: Kafka forgets offsets of a group without members", async () => {
     const it = await open();
     const relay = it.start({ env: { LOCKSTEP_RELAY_POSITION_MS: "3600000" }, settings: { refreshMs: 300 } });

@@ -99,7 +99,6 @@ function startNow(read: Parameters<typeof startAt>[0]): Start {
       slotLsn: endLsn(0),
       started: read.started,
       resyncReason: null,
-      straySlots: [],
     },
     server: { ...LOG, flushed: endLsn(read.flushed) },
     slot: {

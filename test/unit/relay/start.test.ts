@@ -23,7 +23,6 @@ const row: NonNullable<Found["row"]> = {
   slotLsn: 100n,
   started: true,
   resyncReason: null,
-  straySlots: [],
 };
 const slot: NonNullable<Found["slot"]> = {
   confirmed: 150n,
