@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 
 import type { App } from "../../src/actors/app.ts";
 import type { MachineTestsOptions } from "../../src/testing/index.ts";
-import { ledger, ledgerExamples } from "../simulation/ledger.ts";
+import { ledger, ledgerExamples, ledgerTables } from "../simulation/ledger.ts";
 
 export interface TestedApp extends MachineTestsOptions {
   readonly app: App;
@@ -18,7 +18,7 @@ const FOLDERS = ["src/machines", "test/support/apps", "examples"].map((path) =>
 );
 
 export async function allApps(): Promise<TestedApp[]> {
-  const apps: TestedApp[] = [{ app: ledger, examples: ledgerExamples }];
+  const apps: TestedApp[] = [{ app: ledger, examples: ledgerExamples, tables: ledgerTables }];
   for (const folder of FOLDERS) {
     for (const name of readdirSync(folder)) {
       const load = async (file: string) => {

@@ -2,7 +2,13 @@
 import { describe, expect, test } from "vitest";
 
 import { COMMIT_POINTS, runWithCrash } from "../../src/testing/generated/crash.ts";
-import { EMITTED_TOPIC, hostAlone, type OpenHost, openHost } from "../../src/testing/generated/hosted.ts";
+import {
+  EMITTED_TABLES,
+  EMITTED_TOPIC,
+  hostAlone,
+  type OpenHost,
+  openHost,
+} from "../../src/testing/generated/hosted.ts";
 import { type MachineTestsOptions, machineTestsWith } from "../../src/testing/generated/machine-tests.ts";
 import { coverageTable, machineTests } from "../../src/testing/index.ts";
 import { lifts, liftsWithStuckState } from "./a-lift.ts";
@@ -168,22 +174,24 @@ describe("a crash", () => {
     atMs,
   });
   const path = [pressed("up", 1_000), pressed("up", 9_000)];
+  const records = path.map((step) => hosting.record(step));
+  const target = { app: hosting.app, tables: EMITTED_TABLES, path, records };
 
   test("MT4: at each point of each commit happens, and leaves what a run without one leaves", async () => {
-    const without = await runWithCrash(hosting, path, null);
+    const without = await runWithCrash(target, null);
     expect(without.faults).toEqual([]);
     expect(without.left.match(/"type":"opened"/g)).toHaveLength(2);
     for (const step of [0, 1])
       for (const point of COMMIT_POINTS)
-        expect(await runWithCrash(hosting, path, { point, step }), `${point} of ${step}`).toEqual({
+        expect(await runWithCrash(target, { point, step }), `${point} of ${step}`).toEqual({
           ...without,
           happened: true,
         });
   });
 
   test("MT4: of a runtime that publishes a record once more is found", async () => {
-    const without = await runWithCrash(hosting, path, null);
-    const twice = await runWithCrash(hosting, path, { point: "kafka.ended", step: 0 }, ({ kafka, schedule }) => {
+    const without = await runWithCrash(target, null);
+    const twice = await runWithCrash(target, { point: "kafka.ended", step: 0 }, ({ kafka, schedule }) => {
       const log = kafka.log(EMITTED_TOPIC, 0);
       const again = () => {
         const { records } = log.read(0n, Number.POSITIVE_INFINITY);

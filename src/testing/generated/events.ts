@@ -5,6 +5,7 @@
 import type { App, InputDefinition } from "../../actors/app.ts";
 import { check } from "../../actors/judge.ts";
 import type { MachineEvent } from "../../actors/machine-host.ts";
+import type { OutputRecord } from "../../actors/record.ts";
 import { arbitraryOf, type FastCheck, type JsonSchema, NotDrawable } from "./arbitrary.ts";
 
 /** An event, and when it happens. */
@@ -24,7 +25,10 @@ export interface InputValue {
 export interface Example {
   /** Of the actor. */
   readonly key: string;
-  /** A value as it comes in on an input, or an event as another actor tells it. */
+  /**
+   * A value as it comes in on an input, or an event as another actor tells it. Values that reach other actors count where the
+   * app is run as a whole.
+   */
   readonly steps: readonly (InputValue | TimedEvent)[];
 }
 
@@ -85,6 +89,17 @@ export function eventOf(definition: InputDefinition, raw: unknown): TimedEvent |
   } catch {
     return null; // judge() refuses such a record too
   }
+}
+
+/** The record of a value, at offset 0 of shard 0; nothing for a value that its input refuses. */
+export function recordOf(app: App, { topic, value }: InputValue): { step: TimedEvent; record: OutputRecord }[] {
+  const definition = app.inputs.find((one) => one.topic === topic);
+  const step = definition && eventOf(definition, value);
+  if (!step) return [];
+  const key = Buffer.from(definition.key?.(step.event) ?? topic);
+  const bytes = Buffer.from(JSON.stringify(value));
+  const record = { topic, partition: 0, key, value: bytes, headers: [], timestampMs: BigInt(step.atMs) };
+  return [{ step, record }];
 }
 
 /**

@@ -17,7 +17,8 @@ const CLOCK = "clock";
 /** The event of a step in which nothing happens but that time goes on. */
 export const ADVANCE = "advance";
 export const EMITTED_TOPIC = "generated.emitted";
-export const EMITTED_TABLE = "generated.emitted";
+const EMITTED_TABLE = "generated.emitted";
+export const EMITTED_TABLES = { [EMITTED_TABLE]: { unique: [["id"]] } };
 
 /** A machine with one key, and the app that hosts it alone. */
 export interface Hosting {

@@ -6,7 +6,8 @@
  *   3. compare    each path through the hosted actor and through XState's own interpreter: state value, context, emitted events
  *   4. replay     from every prefix of a path, through a snapshot, to the same end
  *   5. coverage   each state and each transition has been entered and taken
- *   6. crash      paths with a crash at each step of each commit: the same records and rows as without
+ *   6. crash      paths with a crash at each step of each commit: the same records and rows as without; the machine alone, and
+ *                 its examples through the app as a whole, with its routes
  *
  * Invariants
  *   MT1  What the hosted machine does is what XState does.
@@ -19,6 +20,7 @@ import { AssertionError } from "node:assert";
 
 import type { App } from "../../actors/app.ts";
 import { LockstepError } from "../../errors.ts";
+import type { TableShape } from "../tables.ts";
 import type { Examples } from "./events.ts";
 import { type OpenHost, openHost } from "./hosted.ts";
 import { MachinePlan } from "./plan.ts";
@@ -34,10 +36,12 @@ export interface MachineTestsOptions {
   /** Paths of one machine, at most; default 2,000. */
   readonly pathsMax?: number;
   /**
-   * Runs with a crash of one machine, at most; default 300. Where there are more places to crash than that, those of the paths
+   * Runs with a crash of one machine, at most, and as many of its examples through the app; default 300. Where there are more places to crash than that, those of the paths
    * that cover something new come first, and the others are drawn from the seed. Infinity: all of them.
    */
   readonly crashesMax?: number;
+  /** What the app's tables refuse, where the app is run as a whole; without it they take every row. */
+  readonly tables?: Readonly<Record<string, TableShape>>;
 }
 
 /** One test, for any runner. */
@@ -55,7 +59,7 @@ export interface MachineTests {
   coverage(): readonly MachineCoverage[];
 }
 
-const DEFAULTS = { examples: {}, leaveOut: () => false, seed: 1, pathsMax: 2_000, crashesMax: 300 };
+const DEFAULTS = { examples: {}, leaveOut: () => false, seed: 1, pathsMax: 2_000, crashesMax: 300, tables: {} };
 
 /**
  * The tests of each machine of an app: in virtual time, without a broker or a database, by the code that hosts it in production.
@@ -92,6 +96,8 @@ export function machineTestsWith(app: App, options: MachineTestsOptions, open: O
       ["MT3: every state and transition is covered", () => plan.uncovered()],
       ["MT4: leaves the same after a crash at any step of a commit", () => plan.crash()],
     ];
+    if (plan.hasInputExamples)
+      checks.push(["MT4: its examples, through the app, leave the same after any crash", () => plan.crashApp()]);
     return checks.map(([what, check]): MachineTest => {
       const name = `${app.name} ${actorType}: ${what}`;
       return { name, actorType, run: async () => pass(name, await check()) };

@@ -3,12 +3,21 @@
  */
 import type { App } from "../../actors/app.ts";
 import type { MachineEvent } from "../../actors/machine-host.ts";
-import { createRandom, type Random } from "../random.ts";
+import { createRandom } from "../random.ts";
+import type { TableShape } from "../tables.ts";
 import { compare, replay, type Walker } from "./compare.ts";
 import { type WatchedMachine, watchMachine } from "./coverage.ts";
-import { COMMIT_POINTS, type Crash, type CrashOutcome, runWithCrash } from "./crash.ts";
-import { drawValues, type Examples, eventOf, type InputValue, type TimedEvent } from "./events.ts";
-import { ADVANCE, type HostedActor, type Hosting, hostAlone, type OpenHost, openHost } from "./hosted.ts";
+import { type CrashPath, type CrashRuns, crashPaths } from "./crash.ts";
+import { drawValues, type Examples, eventOf, type InputValue, recordOf, type TimedEvent } from "./events.ts";
+import {
+  ADVANCE,
+  EMITTED_TABLES,
+  type HostedActor,
+  type Hosting,
+  hostAlone,
+  type OpenHost,
+  openHost,
+} from "./hosted.ts";
 import { ADVANCED, findPaths, type Path } from "./paths.ts";
 import type { MachineCoverage } from "./report.ts";
 import { tellersOf } from "./told.ts";
@@ -21,6 +30,7 @@ export interface PlanOptions {
   readonly seed: number;
   readonly pathsMax: number;
   readonly crashesMax: number;
+  readonly tables: Readonly<Record<string, TableShape>>;
   /** The host that is compared; paths are always found by the real one. */
   readonly open: OpenHost;
   /** Of another actor type of the app. */
@@ -50,8 +60,6 @@ const TOLD_MAX = 12;
 /** Timers that fire after the end of an example. */
 const TIMERS_AFTER_MAX = 5;
 const FAULTS_MAX = 10;
-/** Crashes in each path that is drawn: each path also costs a run without one. */
-const PLACES_PER_PATH = 5;
 
 export class MachinePlan {
   readonly #options: PlanOptions;
@@ -68,6 +76,8 @@ export class MachinePlan {
     replays: 0,
     crashes: 0,
     places: 0,
+    appCrashes: 0,
+    appPlaces: 0,
   };
   readonly #notes: string[] = [];
   #isMoreBeyond = false;
@@ -105,46 +115,41 @@ export class MachinePlan {
     );
   }
 
-  /** MT4. @returns faults */
+  /** MT4: the machine alone. @returns faults */
   async crash(): Promise<readonly string[]> {
     const { crashesMax, seed, actorType } = this.#options;
     const { covering } = await this.#compared();
     const cases = await this.#cases();
-    const placesOf = (one: Case) =>
-      one.path.flatMap((_, step) => COMMIT_POINTS.map((point) => ({ one, crash: { point, step } })));
-    const first = [...covering].flatMap(placesOf);
-    const others = cases.filter((one) => !covering.has(one));
-    this.#counts.places = cases.reduce((sum, { path }) => sum + path.length * COMMIT_POINTS.length, 0);
+    const alone = ({ walker: { hosting }, path }: Case): CrashPath => ({
+      app: hosting.app,
+      tables: EMITTED_TABLES,
+      path,
+      records: path.map((step) => hosting.record(step)),
+    });
+    const others = cases.filter((one) => !covering.has(one)).map(alone);
     const random = createRandom(`${seed}/crashes/${actorType}`);
-    const chosen = first.slice(0, crashesMax);
-    while (chosen.length < crashesMax && others.length > 0) {
-      // Drawn, a few places each, and not put back; all of them when there is room for all.
-      const places = placesOf(take(others, random));
-      const isRoom = crashesMax >= this.#counts.places;
-      for (let i = 0; places.length > 0 && (isRoom || i < PLACES_PER_PATH); i += 1) chosen.push(take(places, random));
-    }
-    chosen.length = Math.min(chosen.length, crashesMax);
-    const faults: string[] = [];
-    const undisturbed = new Map<Case, CrashOutcome>();
-    this.#counts.crashes = 0;
-    for (const { one, crash } of chosen) {
-      if (!undisturbed.has(one)) {
-        const outcome = await runWithCrash(one.walker.hosting, one.path, null);
-        undisturbed.set(one, outcome);
-        for (const fault of outcome.faults) add(faults, one.path, `without a crash: ${fault}`);
-      }
-      for (const fault of await this.#crashAt(one, crash, undisturbed.get(one)!.left)) add(faults, one.path, fault);
-      this.#counts.crashes += 1;
-    }
-    return faults;
+    const runs = await crashPaths([...covering].map(alone), others, { max: crashesMax, random });
+    Object.assign(this.#counts, { crashes: runs.crashes, places: runs.places });
+    return faultsOf(runs);
   }
 
-  async #crashAt({ walker, path }: Case, crash: Crash, left: string): Promise<string[]> {
-    const outcome = await runWithCrash(walker.hosting, path, crash);
-    const where = `with a crash at ${crash.point} of step ${crash.step + 1}`;
-    if (!outcome.happened) return [`${where} nothing happened: the point was not passed`];
-    if (outcome.faults.length > 0) return outcome.faults.map((fault) => `${where}: ${fault}`);
-    return outcome.left === left ? [] : [`${where} it left\n${outcome.left}\ninstead of\n${left}`];
+  /** Whether there is something to send through the app. */
+  get hasInputExamples(): boolean {
+    const { examples, actorType } = this.#options;
+    return (examples[actorType] ?? []).some(({ steps }) => steps.some((step) => "topic" in step));
+  }
+
+  /** MT4: the examples, through the app as a whole. @returns faults */
+  async crashApp(): Promise<readonly string[]> {
+    const { app, actorType, examples, seed, crashesMax, tables } = this.#options;
+    const paths = (examples[actorType] ?? []).map(({ steps }): CrashPath => {
+      const values = steps.flatMap((step) => ("topic" in step ? recordOf(app, step) : []));
+      return { app, tables, path: values.map(({ step }) => step), records: values.map(({ record }) => record) };
+    });
+    const random = createRandom(`${seed}/crashes of the app/${actorType}`);
+    const runs = await crashPaths([], paths, { max: crashesMax, random });
+    Object.assign(this.#counts, { appCrashes: runs.crashes, appPlaces: runs.places });
+    return faultsOf(runs);
   }
 
   coverage(): MachineCoverage {
@@ -249,10 +254,13 @@ export class MachinePlan {
   #events(): Promise<Events> {
     return this.#once("events", async () => {
       const { app, actorType, seed, leaveOut } = this.#options;
+      const { on } = app.actors[actorType]!;
       const faults: string[] = [];
       const given = (this.#options.examples[actorType] ?? []).map(({ key, steps }) => ({
         key,
-        path: steps.flatMap((step) => ("event" in step ? step : this.#eventOfValue(step, faults))),
+        path: steps
+          .flatMap((step) => ("event" in step ? step : this.#eventOfValue(step, faults)))
+          .filter(({ event }) => on[event.type] === undefined || on[event.type]!(event) === key),
       }));
       const drawn = await drawValues(app, actorType, seed);
       this.#notes.push(...drawn.notes);
@@ -268,7 +276,6 @@ export class MachinePlan {
       const pool = distinct(Object.values(sources).flat());
       if (pool.length === 0)
         faults.push(`nothing reaches "${actorType}": give an example${this.#notes.map((note) => `; ${note}`)}`);
-      const { on } = app.actors[actorType]!;
       const own = events.slice(0, 1).map(({ event }) => on[event.type]!(event));
       const keys = [...new Set([...given.map(({ key }) => key), ...told.map(({ key }) => key), ...own])].slice(
         0,
@@ -324,13 +331,10 @@ function add(faults: string[], path: Path, what: string): void {
   faults.push(`${what}\n  on the path\n${events.join("\n")}`);
 }
 
-/** Takes one out of a list, wherever it stands. */
-function take<T>(list: T[], random: Random): T {
-  const at = random.between(0, list.length - 1);
-  const taken = list[at]!;
-  list[at] = list.at(-1)!;
-  list.pop();
-  return taken;
+function faultsOf({ faults }: CrashRuns): string[] {
+  const texts: string[] = [];
+  for (const { path, what } of faults) add(texts, path, what);
+  return texts;
 }
 
 function distinct<T extends TimedEvent>(events: readonly T[]): T[] {

@@ -34,6 +34,9 @@ export interface MachineCoverage {
   /** Runs with a crash, of so many places where one could be. */
   readonly crashes: number;
   readonly places: number;
+  /** The same with the examples, through the app as a whole. */
+  readonly appCrashes: number;
+  readonly appPlaces: number;
   /** Why events could not be drawn, and the like; a sentence each. */
   readonly notes: readonly string[];
 }
@@ -51,6 +54,7 @@ const COLUMNS: readonly (readonly [title: string, of: (one: MachineCoverage) => 
   ["steps", ({ steps }) => number(steps)],
   ["replays", ({ replays }) => number(replays)],
   ["crashes", ({ crashes, places }) => `${number(crashes)} of ${number(places)}`],
+  ["in the app", ({ appCrashes, appPlaces }) => `${number(appCrashes)} of ${number(appPlaces)}`],
 ];
 
 /** A table for people: a line for each machine, and below it what was not covered. Events are drawn + examples + told. */
