@@ -225,9 +225,10 @@ export class Instances {
     if (event === "relay-running") {
       if (this.#relayOf !== null && this.#relayOf !== instance.name) this.#counts.relayTakeovers += 1;
       this.#relayOf = instance.name;
-      instance.relay = true;
+      // One that has lost its lock while it tried to reach Kafka says nothing of it.
+      for (const other of this.#all) other.relay = other === instance;
     }
-    if (event === "relay-lost" || event === "relay-fenced") instance.relay = false;
+    if (["relay-lost", "relay-fenced", "relay-retrying"].includes(event ?? "")) instance.relay = false;
     if (shard === undefined) return;
     if (event === "running") instance.shards.add(shard);
     else if (["released", "lost", "halted", "restoring", "fenced"].includes(event ?? "")) instance.shards.delete(shard);
