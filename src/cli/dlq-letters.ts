@@ -1,13 +1,14 @@
 /**
  * Dead letters as a person deals with them: what they are, which are meant, and what is sent when one is to be taken again.
  */
-import { deadLetterTopic } from "../actors/app.ts";
+import { deadLetterTopic, outboxOf } from "../actors/app.ts";
 import { ERROR, OMITTED_HEADER, TIMER_HEADER } from "../actors/dead-letters.ts";
 import { SOURCE_HEADER } from "../actors/judge.ts";
 import type { Headers, InputRecord, OutputRecord } from "../actors/record.ts";
 import { LockstepError } from "../errors.ts";
 import { createKafkaClient } from "../kafka/client.ts";
 import { readTopic } from "../kafka/read-topic.ts";
+import { TABLE_HEADER } from "../relay/outbox-record.ts";
 import type { LoadedApp } from "../runtime/code.ts";
 
 /** How often a record was sent again. */
@@ -24,13 +25,15 @@ export interface Letter {
   /** Where the record came from; null for a timer. */
   readonly source: { readonly topic: string; readonly partition: number; readonly offset: bigint } | null;
   readonly timer: string | null;
+  /** Of which outbox table it is a row that the relay could not publish; null for all that a shard set aside. */
+  readonly outboxTable: string | null;
   /** Bytes of a value that was left out because it did not fit. */
   readonly omittedBytes: number | null;
   readonly retries: number;
 }
 
 export interface Selection {
-  /** An input, or its dead letters; default: those of all inputs. */
+  /** An input, the outbox topic, or the dead letters of one; default: those of all inputs. */
   readonly topic?: string | undefined;
   readonly code?: string | undefined;
   /** By Kafka's timestamp, which is the original's; ms since the Unix epoch. */
@@ -84,7 +87,11 @@ export async function readLetters(
 
 /** What is sent to take a letter again, or why it cannot be. */
 export function replayOf(letter: Letter): OutputRecord | { readonly reason: string } {
-  const { record, source, timer, omittedBytes, retries, place } = letter;
+  const { record, source, timer, outboxTable, omittedBytes, retries, place } = letter;
+  if (outboxTable !== null)
+    return {
+      reason: `it is a row of ${outboxTable}, not a record of an input; insert it there again, mended and with an event_id of its own, and the relay publishes it`,
+    };
   if (timer !== null) return { reason: `it is a timer ("${timer}"), not a record of an input` };
   if (source === null) return { reason: "it does not say which record it was" };
   if (omittedBytes !== null) {
@@ -131,7 +138,7 @@ export async function replayedBefore(brokers: readonly string[], letters: readon
   return places;
 }
 
-function letterOf(record: InputRecord): Letter {
+export function letterOf(record: InputRecord): Letter {
   const { topic, partition, offset, headers } = record;
   const error = (name: string) => textOf(headers, ERROR + name);
   const [from, number, at] = [error("topic"), error("partition"), error("offset")];
@@ -146,6 +153,7 @@ function letterOf(record: InputRecord): Letter {
         ? { topic: from, partition: Number(number), offset: BigInt(at!) }
         : null,
     timer: textOf(headers, TIMER_HEADER),
+    outboxTable: textOf(headers, TABLE_HEADER),
     omittedBytes: omitted === null ? null : Number(omitted),
     retries: Math.max(0, Math.trunc(Number(textOf(headers, RETRY_HEADER) ?? 0)) || 0),
   };
@@ -162,17 +170,18 @@ function fits({ code, record }: Letter, selection: Selection): boolean {
 }
 
 /** Dead-letter topics that a name means. */
-function lettersOf({ app }: LoadedApp, name: string | undefined): string[] {
-  const inputs = app.inputs.map(({ topic }) => topic);
-  if (name === undefined) return inputs.map(deadLetterTopic);
-  const input = inputs.find((topic) => topic === name || deadLetterTopic(topic) === name);
-  if (input === undefined) {
+export function lettersOf({ app }: Pick<LoadedApp, "app">, name: string | undefined): string[] {
+  const outbox = outboxOf(app);
+  const topics = [...app.inputs, ...(outbox ? [outbox] : [])].map(({ topic }) => topic);
+  if (name === undefined) return app.inputs.map(({ topic }) => deadLetterTopic(topic));
+  const topic = topics.find((each) => each === name || deadLetterTopic(each) === name);
+  if (topic === undefined) {
     throw new LockstepError(
       "CONFIG_INVALID",
-      `"${name}" is no input of "${app.name}", nor the dead letters of one: ${inputs.map(deadLetterTopic).join(", ")}.`,
+      `"${name}" is neither an input of "${app.name}" nor its outbox topic, nor the dead letters of one: ${topics.map(deadLetterTopic).join(", ")}.`,
     );
   }
-  return [deadLetterTopic(input)];
+  return [deadLetterTopic(topic)];
 }
 
 function placeOf(text: string): { topic: string; partition: number; offset: bigint } {

@@ -1,8 +1,9 @@
 /**
- * `lockstep dlq list|show|replay`: the dead letters of an app's inputs.
+ * `lockstep dlq list|show|replay`: the dead letters of an app's inputs, and the outbox rows that could not be published.
  *
  * A replay sends a NEW record to the input: the original key, value, headers and timestamp, to the original partition, without the headers
  * that say why it failed, and with how often it was tried (`x-retry-count`) and which letter it is (`lockstep-replay-of`). The letter stays.
+ * Outbox rows are listed (--topic) and shown; they are not replayed, for they came from no input: what to do instead stands beside each.
  * A letter that stands on its input again already is left out, so a replay that broke off is simply repeated; `--again` sends it anyhow.
  */
 import Table from "cli-table3";
@@ -156,7 +157,7 @@ export function momentOf(text: string, nowMs: number): number {
 }
 
 function summary(letter: Letter) {
-  const { place, code, message, source, timer, omittedBytes, retries, record } = letter;
+  const { place, code, message, source, timer, outboxTable, omittedBytes, retries, record } = letter;
   return {
     letter: place,
     topic: record.topic,
@@ -167,6 +168,7 @@ function summary(letter: Letter) {
     message,
     source: source && `${source.topic}/${source.partition}/${source.offset}`,
     timer,
+    outboxTable,
     key: record.key === null ? null : shown(record.key),
     valueBytes: omittedBytes ?? record.value?.length ?? null,
     omitted: omittedBytes !== null,
@@ -178,16 +180,25 @@ function printTable(letters: readonly Letter[]): void {
   const head = ["letter", "time", "code", "message", "came from", "key", "tries"];
   const table = new Table({ head, style: { head: [], border: [] } });
   for (const letter of letters) {
-    const { code, message, source, timer, retries, record } = letter;
-    const from = source
-      ? `${source.topic}/${source.partition}/${source.offset}`
-      : timer === null
-        ? "-"
-        : `timer ${timer}`;
+    const { code, message, retries, record } = letter;
     const text = message.length > MESSAGE_SHOWN ? `${message.slice(0, MESSAGE_SHOWN)}...` : message;
-    table.push([letter.place, timeOf(record.timestampMs) ?? "-", code, text, from, keyOf(letter), retries + 1]);
+    table.push([
+      letter.place,
+      timeOf(record.timestampMs) ?? "-",
+      code,
+      text,
+      originOf(letter),
+      keyOf(letter),
+      retries + 1,
+    ]);
   }
   process.stdout.write(`${table.toString()}\n`);
+}
+
+function originOf({ source, timer, outboxTable }: Letter): string {
+  if (source) return `${source.topic}/${source.partition}/${source.offset}`;
+  if (outboxTable !== null) return `row of ${outboxTable}`;
+  return timer === null ? "-" : `timer ${timer}`;
 }
 
 function keyOf({ record }: Letter): string {

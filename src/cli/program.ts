@@ -148,7 +148,7 @@ function buildProgram(env: NodeJS.ProcessEnv, exit: (code: number) => void): Com
 
   const dlq = program
     .command("dlq")
-    .description("the dead letters of an app's inputs: what could not be taken, and why");
+    .description("the dead letters of an app: what could not be taken, or not be published, and why");
   selectOptions(dlq.command("list"))
     .description("list dead letters, the latest last; reads all of them")
     .option("--limit <n>", "the last so many of those that fit", whole, 100)
@@ -181,7 +181,7 @@ function buildProgram(env: NodeJS.ProcessEnv, exit: (code: number) => void): Com
 function selectOptions(command: Command): Command {
   return command
     .option("--app <name|path>", "app; sets LOCKSTEP_APP")
-    .option("--topic <name>", "an input, or its dead letters; default: of all inputs")
+    .option("--topic <name>", "an input or the outbox topic, or its dead letters; default: of all inputs")
     .option("--code <code>", "only those with this cause, such as ROW_REFUSED")
     .option("--since <moment>", "only records of this time or later: 2026-11-21T09:00:00Z, or 90s, 15m, 24h, 7d ago")
     .option("--json", "print JSON", false);

@@ -40,6 +40,7 @@ export async function withTelemetry<T>(
         sparing({ name: "postgres", run: ping.why }, PING_EVERY_MS, systemClock.monotonicMs),
         ...(relayMeter ? [relayMeter.check] : []),
       ],
+      onTick: () => relayMeter?.tick(),
     });
     try {
       return await work(telemetry);

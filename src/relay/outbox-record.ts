@@ -34,7 +34,8 @@ const COLUMNS = ["event_id", "aggregate_type", "aggregate_id", "type", "payload"
 type Column = (typeof COLUMNS)[number];
 
 const ERROR = "__streams.errors.";
-const TABLE_HEADER = "__lockstep.outbox.table";
+/** On a dead letter: the table whose row it is. */
+export const TABLE_HEADER = "__lockstep.outbox.table";
 
 /** Half of what the broker allows is left to the difference of two clocks. */
 const CLOCKS = 0.5;

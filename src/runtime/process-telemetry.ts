@@ -29,6 +29,8 @@ export interface ProcessTelemetryOptions {
   readonly clock: Clock;
   /** Checks of readyz besides those of the runtime. */
   readonly checks: readonly Check[];
+  /** Called each `REPORT_EVERY_MS`. */
+  readonly onTick?: () => void;
 }
 
 /** @throws {LockstepError} HTTP_UNAVAILABLE */
@@ -51,7 +53,10 @@ export async function startProcessTelemetry(options: ProcessTelemetryOptions): P
       })
     : null;
   if (server) log.info({ event: "http-listening", url: server.url }, "serving metrics and health");
-  const ticks = setInterval(() => health.tick(), REPORT_EVERY_MS);
+  const ticks = setInterval(() => {
+    health.tick();
+    options.onTick?.();
+  }, REPORT_EVERY_MS);
   return {
     metrics,
     health,

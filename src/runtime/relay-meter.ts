@@ -1,12 +1,18 @@
 /**
  * Metrics and health of this process' relay, from what it reports of itself.
+ *
+ * A thread that hangs reports nothing, and what it said last is not so any more: after REPORTS_MISSED_MAX its gauges go, as those of a
+ * thread that died do, and readyz says so. What it counted stays.
  */
 import type { RelayReport } from "../relay/status.ts";
 import type { Check } from "../telemetry/health.ts";
 import { Series } from "../telemetry/series.ts";
 import type { ProcessMetrics } from "./process-metrics.ts";
+import { REPORT_EVERY_MS } from "./worker-meter.ts";
 
 const SOURCE = "relay";
+/** One a second; a relay that waits for a server reports all the same. */
+const REPORTS_MISSED_MAX = 30;
 
 export class RelayMeter {
   /** Of readyz. A relay that stands by is ready. */
@@ -14,6 +20,8 @@ export class RelayMeter {
   readonly #series = new Series();
   #metrics: Pick<ProcessMetrics, "accept"> | null = null;
   #latest: RelayReport | null = null;
+  /** Ticks of the main thread since the latest report: they stand still while the whole process is stopped. */
+  #missed = 0;
 
   /** Before its thread is started: what can be counted is there with 0. */
   start(metrics: Pick<ProcessMetrics, "accept">): void {
@@ -31,6 +39,7 @@ export class RelayMeter {
 
   reported(report: RelayReport): void {
     this.#latest = report;
+    this.#missed = 0;
     const series = this.#series;
     const { state, lag, pending, oldestAgeMs, lastCommitMs, counts, latenciesMs } = report;
     series.add("lockstep_relay_records_total", {}, counts.records);
@@ -55,15 +64,24 @@ export class RelayMeter {
     this.#metrics?.accept(SOURCE, series.take());
   }
 
+  /** Called each `REPORT_EVERY_MS`. */
+  tick(): void {
+    this.#missed += 1;
+    if (this.#missed === REPORTS_MISSED_MAX + 1) this.#metrics?.accept(SOURCE, this.#series.take()); // no gauge is set
+  }
+
   /** Its thread died; another will be started. */
   died(): void {
     this.#latest = null;
+    this.#missed = 0;
     this.#series.add("lockstep_relay_restarts_total", {});
     this.#metrics?.accept(SOURCE, this.#series.take());
   }
 
   #fault(): string | null {
     if (this.#latest === null) return "the relay is being started";
+    if (this.#missed > REPORTS_MISSED_MAX)
+      return `nothing heard of the relay for ${Math.round((this.#missed * REPORT_EVERY_MS) / 1000)} s`;
     const { state, reason } = this.#latest;
     const why = reason ? `${reason.code}, ${reason.message}` : "it does not say why";
     if (state === "starting" && reason !== null) return `the relay cannot start: ${why}`;

@@ -88,3 +88,20 @@ test("a thread that dies takes its gauges with it, and is counted as a restart",
   expect(shown("lockstep_relay_restarts_total")).toEqual({ "": 1 });
   expect(await meter.check.run()).toBe("the relay is being started");
 });
+
+test("a thread that hangs shows no gauge and is not ready after 30 reports that did not come; the next report brings all back", async () => {
+  const { observer, meter, report, shown } = bed();
+  observer.state = "running";
+  observer.count("records", 4);
+  report();
+  for (let i = 0; i < 30; i += 1) meter.tick();
+  expect(shown("lockstep_relay_state")).toEqual({ running: 1 });
+  expect(await meter.check.run()).toBeNull();
+  meter.tick();
+  expect(shown("lockstep_relay_state")).toEqual({});
+  expect(shown("lockstep_relay_records_total")).toEqual({ "": 4 });
+  expect(await meter.check.run()).toBe("nothing heard of the relay for 31 s");
+  report();
+  expect(shown("lockstep_relay_state")).toEqual({ running: 1 });
+  expect(await meter.check.run()).toBeNull();
+});

@@ -1,0 +1,50 @@
+/** Dead letters of an outbox topic: what `lockstep dlq` makes of what the relay writes. */
+import { expect, test } from "vitest";
+
+import type { InputRecord } from "../../../src/actors/record.ts";
+import { letterOf, lettersOf, replayOf } from "../../../src/cli/dlq-letters.ts";
+import app from "../../../src/machines/trading/app.ts";
+import { toOutboxRecord } from "../../../src/relay/outbox-record.ts";
+
+const target = { partitions: 2, bytesMax: 1_000_000, aheadMsMax: 3_600_000, behindMsMax: 3_600_000 };
+
+function deadLetter(): InputRecord {
+  const values = new Map(
+    Object.entries({
+      event_id: null,
+      aggregate_type: "order",
+      aggregate_id: "BTC-USD",
+      type: "OrderFilled",
+      payload: '{"qty": 1}',
+      occurred_at: null,
+    }).map(([name, text]) => [name, text === null ? null : Buffer.from(text)]),
+  );
+  const { record, dead } = toOutboxRecord(values, 1_000_000, {
+    table: "app.outbox",
+    events: { ...target, topic: "trading.orders" },
+    deadLetters: { ...target, topic: "trading.orders.dlq" },
+  });
+  expect(dead).toBe(true);
+  return { ...record, offset: 7n };
+}
+
+test("the outbox topic, and its dead letters, name those; all others are refused with the names there are", () => {
+  expect(lettersOf({ app }, "trading.orders")).toEqual(["trading.orders.dlq"]);
+  expect(lettersOf({ app }, "trading.orders.dlq")).toEqual(["trading.orders.dlq"]);
+  expect(lettersOf({ app }, undefined)).toEqual(app.inputs.map(({ topic }) => `${topic}.dlq`));
+  expect(() => lettersOf({ app }, "nobody's")).toThrow(/trading\.orders\.dlq/);
+});
+
+test("a row that the relay set aside is shown with its table and cause, and is not replayed: what to do instead is said", () => {
+  const letter = letterOf(deadLetter());
+  expect(letter).toMatchObject({
+    code: "RECORD_REFUSED",
+    message: "The row has no event_id, by which it could be known.",
+    outboxTable: "app.outbox",
+    source: null,
+  });
+  expect(replayOf(letter)).toEqual({
+    reason:
+      "it is a row of app.outbox, not a record of an input; insert it there again, mended and with an event_id of its own, and the relay publishes it",
+  });
+});
