@@ -222,6 +222,8 @@ export interface PublisherPort {
   committed(shard: number): Promise<Record<string, CommittedOffset>>;
   /** Partition count of each input, as the cluster has it now. @throws {LockstepError} KAFKA_UNAVAILABLE */
   partitionCounts(): Promise<Record<string, number>>;
+  /** Of the cluster that answers now. @throws {LockstepError} KAFKA_UNAVAILABLE */
+  clusterId(): Promise<string>;
   /** Low and high (last stable) offsets of one partition number of all inputs. @throws {LockstepError} KAFKA_UNAVAILABLE */
   watermarks(shard: number): Promise<Record<string, { low: bigint; high: bigint }>>;
 }

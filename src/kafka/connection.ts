@@ -19,6 +19,8 @@ export interface Connection {
   watch(topics: readonly string[]): Promise<void>;
   /** Reads the metadata again: leaders may have moved. */
   refresh(): Promise<void>;
+  /** Of the cluster that answers at this moment. @param topics some that are there */
+  clusterId(topics: readonly string[]): Promise<string>;
   /** Partition numbers of a watched topic, ascending; empty when it is unknown. */
   partitions(topic: string): number[];
   /** Node id of the leader, null while none is known. */
@@ -72,6 +74,10 @@ export function openConnection(client: KafkaClient, options: { requestTimeoutMs?
     async refresh() {
       await cluster.connect();
       await cluster.refreshMetadata();
+    },
+    async clusterId(topics) {
+      await connected();
+      return (await cluster.metadata({ topics: [...topics] })).clusterId;
     },
     partitions(topic) {
       return cluster

@@ -96,6 +96,12 @@ export function createPublisher(options: PublisherOptions): Publisher {
       }).catch((error: unknown) => refuse(error, what));
       return Object.fromEntries(topics.map((topic) => [topic, connection.partitions(topic).length]));
     },
+    async clusterId() {
+      const what = "the cluster's id";
+      return persist(connection, { what, deadlineMs }, () => connection.clusterId(topics)).catch((error: unknown) =>
+        refuse(error, what),
+      );
+    },
     async close() {
       connection.destroy();
     },

@@ -93,10 +93,12 @@ export interface WireBroker {
   apiVersions(): Promise<Record<number, { minVersion: number; maxVersion: number }>>;
 }
 
-export interface WireCluster extends Omit<Cluster, "findBroker" | "getNodeIds"> {
+export interface WireCluster extends Omit<Cluster, "findBroker" | "getNodeIds" | "metadata"> {
   getNodeIds(): string[];
   findBroker(node: { nodeId: string | number }): Promise<WireBroker>;
   findTopicPartitionMetadata(topic: string): PartitionMetadata[];
+  /** As the broker answers; its type in kafkajs leaves the cluster out. */
+  metadata(of: { topics: string[] }): Promise<{ clusterId: string }>;
 }
 
 export const READ_COMMITTED = 1;

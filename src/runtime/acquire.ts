@@ -20,7 +20,7 @@ import type { Ownership, ShardRow, TransactionalWriter } from "../actors/ports.t
 import type { OutputRecord, Positions } from "../actors/record.ts";
 import { decodeRedo } from "../actors/redo-codec.ts";
 import { hasCode, isLockstepError, LockstepError } from "../errors.ts";
-import { checkLog, checkPartitions } from "./check-log.ts";
+import { checkCluster, checkLog, checkPartitions } from "./check-log.ts";
 import { reconcile } from "./reconcile.ts";
 import { inputTopics, type ShardContext } from "./shard-context.ts";
 
@@ -138,6 +138,7 @@ async function reconcileShard(
   writer: TransactionalWriter,
 ): Promise<Acquired["row"] | null> {
   const { store, publisher, shard, hook, log, instance } = context;
+  checkCluster(context, await publisher.clusterId());
   const committed = await publisher.committed(shard); // R2
   await hook("acquire.r2");
   let row = await store.readShard(shard); // R1

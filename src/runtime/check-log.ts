@@ -1,6 +1,7 @@
 /**
  * Is the input still the log that was read? Checked on every acquire, before anything is replayed or taken.
  *
+ *   - It is the cluster that the instance was made with (INPUT_CHANGED).
  *   - The low watermark has not passed a position: records that were never taken would be gone (INPUT_TRIMMED).
  *   - The end has not fallen below a position: the topic was truncated or recreated (INPUT_CHANGED).
  *   - The last run before P still has its checksum, where it can be read: an equal length does not prove an equal log (INPUT_CHANGED).
@@ -55,6 +56,16 @@ export async function checkLog(
   } finally {
     await reader.close();
   }
+}
+
+/** Positions mean nothing in another cluster, and one that has no offsets of the group would look like one where they expired. */
+export function checkCluster({ shard, clusterId }: ShardContext, found: string): void {
+  if (found === clusterId) return;
+  throw new LockstepError(
+    "INPUT_CHANGED",
+    `Shard ${shard}: the brokers answer as cluster ${found}, the instance was made with ${clusterId}: their addresses lead elsewhere now.`,
+    { details: { shard, cluster: found, recorded: clusterId } },
+  );
 }
 
 /** A partition count that changed moves keys to other shards: order and state of a key would be torn apart. */

@@ -85,6 +85,7 @@ export async function prepareDeployment(config: Config, loaded: LoadedApp, log: 
   if (faults.length > 0 || instance === null) throw startError(faults);
   return {
     instance: (instance as Instance).id,
+    clusterId: (instance as Instance).kafkaClusterId,
     groupId: groupIdOf(config, loaded),
     shardCount: (instance as Instance).shards,
     outputs: Object.fromEntries(

@@ -42,6 +42,8 @@ export interface ShardContext {
   readonly shardCount: number;
   /** Id of the instance (a UUID). */
   readonly instance: string;
+  /** Of the Kafka cluster that the instance was made with. */
+  readonly clusterId: string;
   /** `host/pid/worker`. */
   readonly owner: string;
   /** Digest of app definition, machines and schemas. */

@@ -36,6 +36,8 @@ export interface Deployment {
   readonly instance: string;
   readonly groupId: string;
   readonly shardCount: number;
+  /** Recorded: of the Kafka cluster that it was made with. */
+  readonly clusterId: string;
   /** Per output topic: partition count and greatest record size. */
   readonly outputs: Readonly<Record<string, { partitions: number; bytesMax: number }>>;
 }
@@ -186,6 +188,7 @@ export class Worker {
       shard,
       shardCount: deployment.shardCount,
       instance,
+      clusterId: deployment.clusterId,
       owner: this.#owner,
       code: config.strict ? `${loaded.code}-strict` : loaded.code, // what throws in strict mode alone is another outcome
       transactionalId: `${groupId}-${shard}`,

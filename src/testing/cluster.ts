@@ -16,7 +16,7 @@ import { MemoryKafka } from "./kafka.ts";
 import { createNetwork, type Network } from "./network.ts";
 import { MemoryPostgres } from "./postgres.ts";
 import { SimulatedProcess } from "./process.ts";
-import { createMemoryPublisher } from "./publisher.ts";
+import { CLUSTER_ID, createMemoryPublisher } from "./publisher.ts";
 import type { Random } from "./random.ts";
 import { createSchedule, type Schedule } from "./schedule.ts";
 import { createMemoryStore } from "./shard-store.ts";
@@ -144,7 +144,13 @@ export class Cluster {
     const worker = new Worker({
       index: 0,
       config: { ...config, host: process.name },
-      deployment: { instance: "simulated", groupId: config.groupId, shardCount: shards, outputs },
+      deployment: {
+        instance: "simulated",
+        groupId: config.groupId,
+        shardCount: shards,
+        clusterId: CLUSTER_ID,
+        outputs,
+      },
       loaded: { app, path: "", code: "simulated" },
       ports: this.#ports(process, random),
       clock: process.clock,

@@ -23,6 +23,9 @@ export interface MemoryPublisherOptions {
   readonly hook: Hook;
 }
 
+/** There is one cluster in a simulation. */
+export const CLUSTER_ID = "simulated";
+
 const REQUEST_TIMEOUT_MS = 4_000;
 const RETRY_FIRST_MS = 3;
 const RETRY_MAX_MS = 250;
@@ -58,6 +61,7 @@ export function createMemoryPublisher(options: MemoryPublisherOptions): Publishe
     committed: (shard) => read("committed", () => kafka.offsetsOf(shard, topics)),
     partitionCounts: () =>
       read("partitionCounts", () => Object.fromEntries(topics.map((topic) => [topic, kafka.partitions(topic)]))),
+    clusterId: () => read("clusterId", () => CLUSTER_ID),
     watermarks: (shard) =>
       read("watermarks", () =>
         Object.fromEntries(topics.map((topic) => [topic, { low: 0n, high: kafka.log(topic, shard).stable }])),

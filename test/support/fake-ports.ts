@@ -235,6 +235,11 @@ export class FakePublisher implements PublisherPort {
     await this.before("committed");
     return { ...this.offsets };
   }
+  clusterNow = "cluster";
+  async clusterId(): Promise<string> {
+    await this.before("clusterId");
+    return this.clusterNow;
+  }
   async partitionCounts(): Promise<Record<string, number>> {
     return Object.fromEntries([...this.#inputs.logs.keys()].map((topic) => [topic, 1]));
   }

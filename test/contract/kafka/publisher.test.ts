@@ -10,6 +10,7 @@ import {
   shardOfTransactionalId,
   transactionalIdOf,
 } from "../../../src/kafka/publisher.ts";
+import { clusterIdentity } from "../../../src/kafka/topics.ts";
 import { until } from "../../support/until.ts";
 import { freshName, freshTopic, outputRecord, readAll, readAtLeast, testClient, valuesOf } from "./kafka.ts";
 import { publisherContract } from "./publisher-port.ts";
@@ -160,6 +161,11 @@ describe("failures", () => {
     expect((await publisher.committed(1))[inputs[0]!]!.offset).toBeNull();
   });
 
+  test("the cluster says who it is, as the admin client has it", async () => {
+    const { publisher } = await scene();
+    expect(await publisher.clusterId()).toBe((await clusterIdentity(client)).clusterId);
+  });
+
   test("no broker: KAFKA_UNAVAILABLE, which can be tried again", async () => {
     const { createKafkaClient } = await import("../../../src/kafka/client.ts");
     // Port 1 of the loopback interface refuses at once.
@@ -170,6 +176,7 @@ describe("failures", () => {
     await expect(publisher.fence("g-0")).rejects.toMatchObject(refused);
     await expect(publisher.committed(0)).rejects.toMatchObject(refused);
     await expect(publisher.watermarks(0)).rejects.toMatchObject(refused);
+    await expect(publisher.clusterId()).rejects.toMatchObject(refused);
   });
 });
 

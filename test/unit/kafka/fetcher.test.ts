@@ -38,6 +38,7 @@ class FakeCluster {
         return destroyed;
       },
       watch: refresh,
+      clusterId: async () => "cluster",
       refresh,
       partitions: () => this.leaders.map((_, partition) => partition),
       leader: (_, partition) => this.leaders[partition] ?? null,

@@ -105,6 +105,7 @@ export class Bed {
       shard: 0,
       shardCount: 1,
       instance: "main",
+      clusterId: "cluster",
       owner,
       code: "code",
       transactionalId: "sums-main-0",

@@ -267,6 +267,27 @@ describe("a halt", () => {
     }
   });
 
+  test("when the brokers are another cluster's it comes before anything is written there: it looks as if offsets had expired", async () => {
+    const bed = new Bed();
+    const shard = bed.start();
+    await reaches(shard, "running");
+    bed.append(2);
+    await settled(bed, 2);
+    bed.clock.nowMs += 2_000;
+    await until(() => bed.store.row.confirmed === bed.store.row.seq, { what: "the commit to be confirmed" });
+    bed.publisher.clusterNow = "another";
+    for (const topic of Object.keys(bed.publisher.offsets)) delete bed.publisher.offsets[topic];
+    const { writes } = bed.publisher;
+    const before = writes.length;
+    bed.inputs.sink!.onOutOfRange("in", 2n);
+    await reaches(shard, "halted");
+    expect(bed.lines("halted")).toMatchObject([
+      { code: "INPUT_CHANGED", details: { cluster: "another", recorded: "cluster" } },
+    ]);
+    expect(writes).toHaveLength(before);
+    expect(await shard.revoke("test")).toBe(false);
+  });
+
   test("A2: of the owner stays until it is revoked, and writes nothing", async () => {
     for (const during of ["acquire", "run"] as const) {
       const bed = new Bed();
