@@ -117,7 +117,10 @@ function deadLetter(
     partition: record.partition % target.partitions,
     headers: [...record.headers, ...cause],
   };
-  return cutToFit(letter, cause, target.bytesMax);
+  // By its id a resync knows that the row is here.
+  const id = record.headers.filter(([name]) => name === "event_id");
+  const cut = cutToFit(letter, [...id, ...cause], target.bytesMax);
+  return outputBytes(cut) <= target.bytesMax ? cut : cutToFit(letter, cause, target.bytesMax);
 }
 
 /** A time that the broker would refuse must not stop the relay: the record then has the commit's. */

@@ -2,7 +2,8 @@
  * `lockstep relay resync`: the way on when the log cannot tell what was published (docs/relay.md, "`relay resync`").
  *
  *   1. lock, fence
- *   2. publication and table as they must be; a new slot, noted before it is made, with a snapshot of where it begins
+ *   2. publication and table as they must be; a new slot, noted before it is made, with a snapshot of where it begins. It waits, within
+ *      bounds and aloud, for the transactions that are in progress. A dry run reads the table as it is
  *   3. the ids that the topic and its dead letters have
  *   4. rows of the snapshot that are not among them, published in order of occurred_at; each transaction names the new slot as its position
  *   5. the row in Postgres names the new slot: from here on the relay goes on from it. Before, every start halts (R15)
@@ -18,8 +19,8 @@ import type { Writer } from "../kafka/transactional-writer.ts";
 import { formatLsn } from "../storage/lsn.ts";
 import type { LoggedValues } from "../storage/pgoutput.ts";
 import type { LockSession } from "../storage/relay-lock.ts";
-import type { NewSlot } from "../storage/relay-resync.ts";
-import { createSlot, mendPublication } from "../storage/relay-resync.ts";
+import type { NewSlot, TableSnapshot } from "../storage/relay-resync.ts";
+import { createSlot, mendPublication, openSnapshot } from "../storage/relay-resync.ts";
 import { adoptSlot, dropStraySlots, inspectRelay, noteNewSlot } from "../storage/relay-store.ts";
 import type { RelayContext } from "./context.ts";
 import { type OutboxTargets, toOutboxRecord } from "./outbox-record.ts";
@@ -34,6 +35,8 @@ export interface ResyncOptions {
   /** Only counts. */
   readonly dryRun: boolean;
   readonly say: (text: string) => void;
+  /** How long transactions in progress may hold up the new slot, and how often they are named; for tests. */
+  readonly slotWait?: { readonly sayMs: number; readonly maxMs: number };
 }
 
 export interface ResyncReport {
@@ -51,6 +54,7 @@ export interface ResyncReport {
 const LOCK_MS_MAX = 30_000;
 const LOCK_POLL_MS = 100;
 const FENCE_MS_MAX = 60_000;
+const SLOT_WAIT = { sayMs: 3_000, maxMs: 120_000 };
 
 /** @throws {LockstepError} RELAY_LOST another relay works */
 export async function resync(options: ResyncOptions): Promise<ResyncReport> {
@@ -77,19 +81,29 @@ async function underLock(options: ResyncOptions, lock: LockSession): Promise<Res
     await writer.close();
     throw error;
   }
+  const connect = { url: databaseUrl, applicationName: `${app}-relay-resync` };
   let made: NewSlot | null = null;
-  const slot = await noteNewSlot(lock.query, app);
+  let snapshot: TableSnapshot | null = null;
+  const slot = dryRun ? null : await noteNewSlot(lock.query, app);
   try {
-    if (!dryRun) await mendPublication(lock.query, row);
-    made = await createSlot({ url: databaseUrl, applicationName: `${app}-relay-resync`, slot });
-    await hook("resync-slot");
+    if (slot === null) snapshot = await openSnapshot(connect);
+    else {
+      await mendPublication(lock.query, row);
+      say("making a slot, for which Postgres waits until every transaction in progress has ended");
+      const wait = { ask: lock.query, clock: context.clock, say, ...SLOT_WAIT, ...options.slotWait };
+      snapshot = made = await createSlot({ ...connect, slot }, wait);
+      await hook("resync-slot");
+    }
     const targets = await context.ports.targets();
     say("reading the ids on the topic");
     const onTopic = await idsOnTopic(options.client, targets);
-    const log = { systemIdentifier: server.systemIdentifier, timeline: server.timeline, slot };
-    const publisher = dryRun ? null : createPublisher(context, { writer, targets, log, lsn: made.lsn });
+    const { systemIdentifier, timeline } = server;
+    const publisher =
+      slot === null || made === null
+        ? null
+        : createPublisher(context, { writer, targets, log: { systemIdentifier, timeline, slot }, lsn: made.lsn });
     const report = { rows: 0, onTopic: onTopic.size, missing: 0, oldestMissing: null as string | null };
-    for await (const page of made.rows(row.table, { since: options.since })) {
+    for await (const page of snapshot.rows(row.table, { since: options.since })) {
       report.rows += page.length;
       const missing = page.filter((values) => !onTopic.has(textOf(values, "event_id") ?? ""));
       report.missing += missing.length;
@@ -97,16 +111,16 @@ async function underLock(options: ResyncOptions, lock: LockSession): Promise<Res
       await publisher?.add(missing);
       say(`${report.rows} rows compared, ${report.missing} are not on the topic`);
     }
-    if (publisher === null) return { ...report, slot: null, position: null };
+    if (slot === null || made === null || publisher === null) return { ...report, slot: null, position: null };
     await publisher.finish();
     await hook("resync-published");
     await adoptSlot(lock.query, app, { slot, slotLsn: formatLsn(made.lsn), groupId });
     await dropStraySlots(lock.query, app);
     return { ...report, slot, position: formatLsn(made.lsn) };
   } finally {
-    await made?.close();
+    await snapshot?.close();
     await writer.close();
-    // Of a dry run, or one that failed; what is the relay's own by now stays.
+    // Of one that failed; what is the relay's own by now stays.
     await dropStraySlots(lock.query, app).catch((error: unknown) =>
       say(`a slot is left, which the next relay drops: ${String(error)}`),
     );

@@ -2,6 +2,7 @@
  * A relay on real servers: set-up, positions, what it says, what it halts for, and the way on.
  */
 import { setTimeout as sleep } from "node:timers/promises";
+import pg from "pg";
 import { afterEach, describe, expect, test } from "vitest";
 
 import { partitionFor } from "../../../src/actors/partition.ts";
@@ -9,7 +10,7 @@ import { fenceWriter } from "../../../src/kafka/transactional-writer.ts";
 import { relayGroupId } from "../../../src/relay/context.ts";
 import { createRelay } from "../../../src/relay/open.ts";
 import { formatPosition } from "../../../src/relay/position.ts";
-import { resync } from "../../../src/relay/resync.ts";
+import { type ResyncOptions, resync } from "../../../src/relay/resync.ts";
 import { formatLsn, parseLsn } from "../../../src/storage/lsn.ts";
 import { openLockSession } from "../../../src/storage/relay-lock.ts";
 import { faultsOf, numbersOf, RelayBed } from "../../support/relay-bed.ts";
@@ -25,12 +26,26 @@ async function open(options: Parameters<typeof RelayBed.open>[0] = {}): Promise<
   return bed;
 }
 
-async function resyncOf(of: RelayBed, { since = null as Date | null, dryRun = false, hook = (_: string) => {} } = {}) {
+async function resyncOf(
+  of: RelayBed,
+  options: Partial<Pick<ResyncOptions, "since" | "dryRun" | "say" | "slotWait">> & {
+    hook?: (point: string) => void;
+  } = {},
+) {
+  const { hook = () => {}, ...rest } = options;
   const log = { debug() {}, info() {}, warn() {}, error() {}, child: () => log };
   const config = of.config({ LOCKSTEP_RELAY_TIMEOUT_MS: "20000" }); // nothing here waits for a lock to be lost
   const context = createRelay({ app: of.app, config, groupId: of.groupId, log, hook });
   try {
-    return await resync({ context, client: of.client, databaseUrl: of.database.url, since, dryRun, say: () => {} });
+    return await resync({
+      context,
+      client: of.client,
+      databaseUrl: of.database.url,
+      since: null,
+      dryRun: false,
+      say: () => {},
+      ...rest,
+    });
   } finally {
     await context.ports.close();
   }
@@ -409,6 +424,45 @@ test("RI10: a resync while others insert misses none and doubles none", async ()
   await writer;
   it.start();
   expect(faultsOf(await it.untilPublished(inserted), inserted)).toEqual({ lost: 0, doubled: 0, outOfOrder: 0 });
+});
+
+test("R15: a resync names the transactions that hold up its slot, gives up in the end, and is run again; a dry run waits for none", async () => {
+  const it = await open();
+  await it.insert([0, 1, 2]);
+  const other = new pg.Client({ connectionString: it.database.url, application_name: "forgotten" });
+  await other.connect();
+  try {
+    await other.query("BEGIN");
+    const { rows } = await other.query<{ pid: number }>("SELECT pg_backend_pid() AS pid, txid_current()");
+    const name = `pid ${rows[0]!.pid} (forgotten, `;
+    expect(await resyncOf(it, { dryRun: true })).toMatchObject({ rows: 3, missing: 3, slot: null });
+    const said: string[] = [];
+    const say = (text: string) => {
+      said.push(text);
+    };
+    await expect(resyncOf(it, { say, slotWait: { sayMs: 100, maxMs: 1_000 } })).rejects.toMatchObject({
+      code: "RELAY_RESYNC_NEEDED",
+      message: expect.stringContaining(name),
+    });
+    expect(said[0]).toContain("waits until every transaction in progress has ended");
+    expect(said[1]).toContain(name);
+    expect(await it.records()).toEqual([]);
+    // While it waits they end.
+    const waited = resyncOf(it, {
+      slotWait: { sayMs: 100, maxMs: 60_000 },
+      say: (text) => {
+        if (text.includes(name)) void other.query("COMMIT");
+      },
+    });
+    expect(await waited).toMatchObject({ rows: 3, missing: 3 });
+    expect(await it.untilPublished(3)).toHaveLength(3);
+    await until(
+      async () => (await it.query("SELECT FROM pg_replication_slots WHERE database = current_database()")).length === 1,
+      { what: "slots that nobody needs to be dropped" },
+    );
+  } finally {
+    await other.end();
+  }
 });
 
 describe("a resync does not guess", () => {

@@ -126,6 +126,21 @@ test.each(["2026-11-21 00:22:06", "2026-11-21", "1732148526000", ""])(
   },
 );
 
+test("RI8, RI10: a dead letter that fits only without its headers keeps its event_id, by which a resync knows it", () => {
+  const { dead, record, headers, row } = made({ type: "x".repeat(5_000) });
+  expect(dead).toBe(true);
+  expect(headers).toMatchObject({ event_id: row.event_id, "__streams.errors.exception": "OUTPUT_TOO_LARGE" });
+  expect(headers).not.toHaveProperty("event_type");
+  expect(outputBytes(record)).toBeLessThanOrEqual(2_000);
+});
+
+test("RI8: one whose event_id alone is too large fits without it", () => {
+  const { dead, record, headers } = made({ event_id: "x".repeat(5_000) });
+  expect(dead).toBe(true);
+  expect(headers).not.toHaveProperty("event_id");
+  expect(outputBytes(record)).toBeLessThanOrEqual(2_000);
+});
+
 test("RI6: a table that has lost a column halts", () => {
   expect(() => toOutboxRecord(new Map(), COMMITTED_MS, targets)).toThrow(
     expect.objectContaining({ code: "RELAY_SET_UP_CHANGED" }),
