@@ -142,13 +142,15 @@ export class TcpProxy {
   }
 
   #pump(from: Socket, to: Socket, dropped: (chunk: Buffer) => boolean): void {
-    let lastAtMs = 0;
-    // Never before what was held back earlier, also when the latency has been lowered since.
+    // One timer for the first in line: timers of several lengths, even by a fraction of 1 ms, can overtake each other.
+    const line: { readonly atMs: number; readonly act: () => void }[] = [];
+    const passOn = () => {
+      while (line.length > 0 && line[0]!.atMs <= performance.now()) line.shift()!.act();
+      if (line.length > 0) setTimeout(passOn, line[0]!.atMs - performance.now());
+    };
     const pass = (act: () => void) => {
-      const nowMs = performance.now();
-      lastAtMs = Math.max(lastAtMs, nowMs + this.toxics.latencyMs);
-      if (lastAtMs <= nowMs) act();
-      else setTimeout(act, lastAtMs - nowMs);
+      line.push({ atMs: performance.now() + this.toxics.latencyMs, act });
+      if (line.length === 1) passOn();
     };
     from.on("data", (chunk) => {
       if (dropped(chunk)) {
