@@ -98,7 +98,8 @@ describe("jsonFault", () => {
   });
 
   it("JV1: with an earlier value finds what it would find without", () => {
-    const sound = fc.jsonValue({ maxDepth: 3 });
+    // What was found good before: fast-check's JSON values have -0 among them.
+    const sound = fc.jsonValue({ maxDepth: 3 }).map((value): unknown => JSON.parse(JSON.stringify(value)));
     const mixed = fc.array(fc.oneof({ weight: 4, arbitrary: sound }, { weight: 1, arbitrary: fc.anything() }));
     fc.assert(
       fc.property(fc.array(sound), mixed, fc.nat({ max: 3 }), (before, added, dropped) => {
