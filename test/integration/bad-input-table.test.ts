@@ -2,6 +2,7 @@
  * Every kind of bad input that docs/bad-input.md lists, each sent between two good records of its shard: where it ended, with which
  * cause, that the records around it took effect, and that a replay of everything gives the same. Prints the table.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import Table from "cli-table3";
 import { describe, expect, test } from "vitest";
 
@@ -223,6 +224,19 @@ async function recompress(deployment: Deployment, codec: string): Promise<void> 
     { name: "max.message.bytes", value: "4194304" },
   ];
   await admin.alterConfigs({ validateOnly: false, resources: [{ type: 2, name: INPUT, configEntries }] });
+  await until(
+    async () => {
+      const { resources } = await admin.describeConfigs({
+        resources: [{ type: 2, name: INPUT }],
+        includeSynonyms: false,
+      });
+      return resources[0]?.configEntries.some(
+        ({ configName, configValue }) => configName === "compression.type" && configValue === codec,
+      );
+    },
+    { what: `the topic to have ${codec}` },
+  );
+  await sleep(1_000); // its logs take it over a moment after the broker knows of it, and nothing tells when
   await admin.disconnect();
   handle.destroy();
 }
