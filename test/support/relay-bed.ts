@@ -17,8 +17,9 @@ import { applyTopics } from "../../src/kafka/topics.ts";
 import type { Log } from "../../src/log.ts";
 import app from "../../src/machines/trading/app.ts";
 import type { RelaySettings } from "../../src/relay/context.ts";
-import { hostRelay, openRelayPorts } from "../../src/relay/open.ts";
+import { createRelay, hostRelay, openRelayPorts } from "../../src/relay/open.ts";
 import { parsePosition, type StoredPosition } from "../../src/relay/position.ts";
+import { type ResyncOptions, resync } from "../../src/relay/resync.ts";
 import type { RelayReport } from "../../src/relay/status.ts";
 import { migrate } from "../../src/storage/migrate.ts";
 import { createPool } from "../../src/storage/pool.ts";
@@ -240,6 +241,31 @@ export class RelayBed {
     await this.#pool.end();
     await this.database.close();
     await rm(this.#folder, { recursive: true });
+  }
+}
+
+/** As `lockstep relay resync --yes` does it; no relay may hold the lock meanwhile. */
+export async function resyncOf(
+  of: RelayBed,
+  options: Partial<Pick<ResyncOptions, "since" | "dryRun" | "say" | "slotWait">> & {
+    hook?: (point: string) => void;
+  } = {},
+) {
+  const { hook = () => {}, ...rest } = options;
+  const config = of.config({ LOCKSTEP_RELAY_TIMEOUT_MS: "20000" }); // nothing here waits for a lock to be lost
+  const context = createRelay({ app: of.app, config, groupId: of.groupId, log: collect([]), hook });
+  try {
+    return await resync({
+      context,
+      client: of.client,
+      databaseUrl: of.database.url,
+      since: null,
+      dryRun: false,
+      say: () => {},
+      ...rest,
+    });
+  } finally {
+    await context.ports.close();
   }
 }
 

@@ -4,9 +4,7 @@
  */
 import { afterEach, describe, expect, test } from "vitest";
 
-import { createRelay } from "../../../src/relay/open.ts";
-import { resync } from "../../../src/relay/resync.ts";
-import { faultsOf, RelayBed, type RunningRelay } from "../../support/relay-bed.ts";
+import { faultsOf, RelayBed, type RunningRelay, resyncOf } from "../../support/relay-bed.ts";
 import { until } from "../../support/until.ts";
 
 const NONE = { lost: 0, doubled: 0, outOfOrder: 0 };
@@ -16,23 +14,6 @@ afterEach(async () => {
   await bed?.close();
   bed = null;
 });
-
-async function resyncOf(of: RelayBed): Promise<void> {
-  const log = { debug() {}, info() {}, warn() {}, error() {}, child: () => log };
-  const context = createRelay({ app: of.app, config: of.config(), groupId: of.groupId, log, hook: () => {} });
-  try {
-    await resync({
-      context,
-      client: of.client,
-      databaseUrl: of.database.url,
-      since: null,
-      dryRun: false,
-      say: () => {},
-    });
-  } finally {
-    await context.ports.close();
-  }
-}
 
 /** In one database transaction: a row, the statements, a row. Columns by name: their number changes. */
 async function alterBetween(it: RelayBed, sql: string, from: number): Promise<void> {

@@ -8,12 +8,10 @@ import { afterEach, describe, expect, test } from "vitest";
 import { partitionFor } from "../../../src/actors/partition.ts";
 import { fenceWriter } from "../../../src/kafka/transactional-writer.ts";
 import { relayGroupId } from "../../../src/relay/context.ts";
-import { createRelay } from "../../../src/relay/open.ts";
 import { formatPosition } from "../../../src/relay/position.ts";
-import { type ResyncOptions, resync } from "../../../src/relay/resync.ts";
 import { formatLsn, parseLsn } from "../../../src/storage/lsn.ts";
 import { openLockSession } from "../../../src/storage/relay-lock.ts";
-import { faultsOf, numbersOf, RelayBed } from "../../support/relay-bed.ts";
+import { faultsOf, numbersOf, RelayBed, resyncOf } from "../../support/relay-bed.ts";
 import { until } from "../../support/until.ts";
 
 let bed: RelayBed | null = null;
@@ -24,31 +22,6 @@ afterEach(async () => {
 async function open(options: Parameters<typeof RelayBed.open>[0] = {}): Promise<RelayBed> {
   bed = await RelayBed.open(options);
   return bed;
-}
-
-async function resyncOf(
-  of: RelayBed,
-  options: Partial<Pick<ResyncOptions, "since" | "dryRun" | "say" | "slotWait">> & {
-    hook?: (point: string) => void;
-  } = {},
-) {
-  const { hook = () => {}, ...rest } = options;
-  const log = { debug() {}, info() {}, warn() {}, error() {}, child: () => log };
-  const config = of.config({ LOCKSTEP_RELAY_TIMEOUT_MS: "20000" }); // nothing here waits for a lock to be lost
-  const context = createRelay({ app: of.app, config, groupId: of.groupId, log, hook });
-  try {
-    return await resync({
-      context,
-      client: of.client,
-      databaseUrl: of.database.url,
-      since: null,
-      dryRun: false,
-      say: () => {},
-      ...rest,
-    });
-  } finally {
-    await context.ports.close();
-  }
 }
 
 describe("set-up", () => {
