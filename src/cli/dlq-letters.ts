@@ -8,6 +8,7 @@ import type { Headers, InputRecord, OutputRecord } from "../actors/record.ts";
 import { LockstepError } from "../errors.ts";
 import { createKafkaClient } from "../kafka/client.ts";
 import { readTopic } from "../kafka/read-topic.ts";
+import { describeTopics } from "../kafka/topics.ts";
 import { TABLE_HEADER } from "../relay/outbox-record.ts";
 import type { LoadedApp } from "../runtime/code.ts";
 
@@ -33,12 +34,12 @@ export interface Letter {
 }
 
 export interface Selection {
-  /** An input, the outbox topic, or the dead letters of one; default: those of all inputs. */
+  /** An input, the outbox topic, or the dead letters of one; default: those of all. */
   readonly topic?: string | undefined;
   readonly code?: string | undefined;
   /** By Kafka's timestamp, which is the original's; ms since the Unix epoch. */
   readonly sinceMs?: number | undefined;
-  /** The last so many of those that fit. */
+  /** Of those that fit, the last so many by Kafka's timestamp. */
   readonly limit?: number | undefined;
   /** Exactly these, as far as they fit the rest. */
   readonly places?: readonly string[] | undefined;
@@ -56,10 +57,17 @@ export async function readLetters(
   const client = createKafkaClient({ brokers, clientId: "lockstep-dlq" });
   const { limit = Number.POSITIVE_INFINITY } = selection;
   const wanted = selection.places?.map(placeOf);
-  const topics = wanted ? [...new Set(wanted.map(({ topic }) => topic))] : [selection.topic];
+  const named = wanted ? wanted.map(({ topic }) => topic) : [selection.topic];
+  const topics = new Set(named.flatMap((name) => lettersOf(loaded, name)));
+  // Who does not run the relay may have no topic for what it sets aside.
+  const outbox = outboxOf(loaded.app);
+  if (outbox && wanted === undefined && selection.topic === undefined) {
+    if (!(await describeTopics(client, [outbox.deadLetters])).has(outbox.deadLetters))
+      topics.delete(outbox.deadLetters);
+  }
   let letters: Letter[] = [];
   let matched = 0;
-  for (const topic of new Set(topics.flatMap((name) => lettersOf(loaded, name)))) {
+  for (const topic of topics) {
     const places = wanted?.filter((place) => place.topic === topic);
     const read = places
       ? places.map((place) => ({
@@ -76,13 +84,24 @@ export async function readLetters(
         if (!fits(letter, selection)) continue;
         matched += 1;
         letters.push(letter);
-        if (letters.length > 2 * limit) letters = letters.slice(-limit);
+        if (letters.length > 2 * limit) letters = latestOf(letters, limit);
         if (places) break;
       }
     }
   }
   const missing = (selection.places ?? []).filter((place) => !letters.some((letter) => letter.place === place));
-  return { letters: limit === Number.POSITIVE_INFINITY ? letters : letters.slice(-limit), matched, missing };
+  return { letters: latestOf(letters, limit), matched, missing };
+}
+
+/** The last so many by time, of equal ones those read last; in the order in which they were read. */
+export function latestOf<L extends { readonly record: Pick<InputRecord, "timestampMs"> }>(
+  letters: readonly L[],
+  limit: number,
+): L[] {
+  if (letters.length <= limit) return [...letters];
+  const ascending = [...letters].sort((a, b) => Number(a.record.timestampMs - b.record.timestampMs));
+  const kept = new Set(ascending.slice(ascending.length - limit));
+  return letters.filter((letter) => kept.has(letter));
 }
 
 /** What is sent to take a letter again, or why it cannot be. */
@@ -173,7 +192,7 @@ function fits({ code, record }: Letter, selection: Selection): boolean {
 export function lettersOf({ app }: Pick<LoadedApp, "app">, name: string | undefined): string[] {
   const outbox = outboxOf(app);
   const topics = [...app.inputs, ...(outbox ? [outbox] : [])].map(({ topic }) => topic);
-  if (name === undefined) return app.inputs.map(({ topic }) => deadLetterTopic(topic));
+  if (name === undefined) return topics.map(deadLetterTopic);
   const topic = topics.find((each) => each === name || deadLetterTopic(each) === name);
   if (topic === undefined) {
     throw new LockstepError(

@@ -3,7 +3,7 @@
  *
  * A replay sends a NEW record to the input: the original key, value, headers and timestamp, to the original partition, without the headers
  * that say why it failed, and with how often it was tried (`x-retry-count`) and which letter it is (`lockstep-replay-of`). The letter stays.
- * Outbox rows are listed (--topic) and shown; they are not replayed, for they came from no input: what to do instead stands beside each.
+ * Outbox rows are listed and shown beside them; they are not replayed, for they came from no input: what to do instead stands beside each.
  * A letter that stands on its input again already is left out, so a replay that broke off is simply repeated; `--again` sends it anyhow.
  */
 import Table from "cli-table3";

@@ -150,8 +150,10 @@ function buildProgram(env: NodeJS.ProcessEnv, exit: (code: number) => void): Com
     .command("dlq")
     .description("the dead letters of an app: what could not be taken, or not be published, and why");
   selectOptions(dlq.command("list"))
-    .description("list dead letters, the latest last; reads all of them")
-    .option("--limit <n>", "the last so many of those that fit", whole, 100)
+    .description(
+      "list dead letters by topic, partition and offset, those of inputs and of the outbox; reads all of them",
+    )
+    .option("--limit <n>", "of those that fit, the latest so many", whole, 100)
     .action(async (options) => exit(await (await import("./dlq.ts")).dlqList(options, withApp(env, options.app))));
   dlq
     .command("show <letter>")
@@ -163,7 +165,7 @@ function buildProgram(env: NodeJS.ProcessEnv, exit: (code: number) => void): Com
     );
   selectOptions(dlq.command("replay [letters...]"))
     .description("send dead letters to their inputs again, each as a new record; the letters stay where they are")
-    .option("--limit <n>", "only the last so many of those that fit", whole)
+    .option("--limit <n>", "of those that fit, only the latest so many", whole)
     .option("--all", "all that fit the other options", false)
     .option("--again", "also those that were sent again before", false)
     .option("--dry-run", "show what would be sent", false)
@@ -181,7 +183,10 @@ function buildProgram(env: NodeJS.ProcessEnv, exit: (code: number) => void): Com
 function selectOptions(command: Command): Command {
   return command
     .option("--app <name|path>", "app; sets LOCKSTEP_APP")
-    .option("--topic <name>", "an input or the outbox topic, or its dead letters; default: of all inputs")
+    .option(
+      "--topic <name>",
+      "an input or the outbox topic, or its dead letters; default: of all inputs and of the outbox",
+    )
     .option("--code <code>", "only those with this cause, such as ROW_REFUSED")
     .option("--since <moment>", "only records of this time or later: 2026-11-21T09:00:00Z, or 90s, 15m, 24h, 7d ago")
     .option("--json", "print JSON", false);

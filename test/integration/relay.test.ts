@@ -106,3 +106,30 @@ test("relay status tells who works and how far it is; after the slot was dropped
     await deployment.stop("again");
   });
 });
+
+test("a row that its topic does not take is among the dead letters that dlq lists, without naming the topic", async () => {
+  await withDeployment({ app: "trading", env: { LOCKSTEP_RELAY: "on" } }, async (deployment) => {
+    const { env } = deployment;
+    deployment.start("alone", { command: ["relay", "run"] });
+    await deployment.untilEvent("relay-running");
+    await deployment.query(
+      `INSERT INTO app.outbox (event_id, aggregate_type, aggregate_id, type, payload, occurred_at)
+       VALUES (gen_random_uuid(), 'order', gen_random_uuid(), 'OrderPlaced', jsonb_build_object('pad', repeat('x', 2000000)), now())`,
+    );
+    await deployment.untilEvent("relay-set-aside");
+    const list = async (...args: string[]) => {
+      const { code, stdout } = await lockstep(["dlq", "list", "--json", ...args], env);
+      return { code, shown: JSON.parse(stdout) as { matched: number; letters: object[] } };
+    };
+    const letter = { topic: "trading.orders.dlq", outboxTable: "app.outbox", source: null, omitted: true };
+    const all = await list();
+    expect(all).toMatchObject({ code: 0, shown: { matched: 1, letters: [letter] } });
+    expect(await list("--topic", "trading.orders")).toEqual(all);
+    expect(await list("--topic", "trading.signal.1m")).toMatchObject({ shown: { matched: 0 } });
+    expect(await lockstep(["dlq", "replay", "--all", "--dry-run"], env)).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining("nothing sent; 0 would be, 1 left out"),
+    });
+    await deployment.stopAll();
+  });
+});

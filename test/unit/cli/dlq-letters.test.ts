@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 
 import type { InputRecord } from "../../../src/actors/record.ts";
-import { letterOf, lettersOf, replayOf } from "../../../src/cli/dlq-letters.ts";
+import { latestOf, letterOf, lettersOf, replayOf } from "../../../src/cli/dlq-letters.ts";
 import app from "../../../src/machines/trading/app.ts";
 import { toOutboxRecord } from "../../../src/relay/outbox-record.ts";
 
@@ -28,10 +28,11 @@ function deadLetter(): InputRecord {
   return { ...record, offset: 7n };
 }
 
-test("the outbox topic, and its dead letters, name those; all others are refused with the names there are", () => {
+test("without a name all are meant, the outbox's too; the outbox topic, and its dead letters, name those; all others are refused with the names there are", () => {
   expect(lettersOf({ app }, "trading.orders")).toEqual(["trading.orders.dlq"]);
   expect(lettersOf({ app }, "trading.orders.dlq")).toEqual(["trading.orders.dlq"]);
-  expect(lettersOf({ app }, undefined)).toEqual(app.inputs.map(({ topic }) => `${topic}.dlq`));
+  const inputs = app.inputs.map(({ topic }) => `${topic}.dlq`);
+  expect(lettersOf({ app }, undefined)).toEqual([...inputs, "trading.orders.dlq"]);
   expect(() => lettersOf({ app }, "nobody's")).toThrow(/trading\.orders\.dlq/);
 });
 
@@ -47,4 +48,13 @@ test("a row that the relay set aside is shown with its table and cause, and is n
     reason:
       "it is a row of app.outbox, not a record of an input; insert it there again, mended and with an event_id of its own, and the relay publishes it",
   });
+});
+
+test("a limit keeps the latest by time, whichever topic they are of, in the order in which they were read", () => {
+  const letters = [5n, 1n, 9n, 3n, 9n].map((timestampMs, at) => ({ at, record: { timestampMs } }));
+  const kept = (limit: number) => latestOf(letters, limit).map(({ at }) => at);
+  expect(kept(3)).toEqual([0, 2, 4]);
+  expect(kept(1)).toEqual([4]);
+  expect(kept(0)).toEqual([]);
+  expect(kept(9)).toEqual([0, 1, 2, 3, 4]);
 });
