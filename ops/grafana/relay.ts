@@ -65,11 +65,14 @@ export const relay = () =>
           }),
           stat({
             title: "Restarts",
-            about: "Starts of the relay after a failure, in the time shown.",
+            about: "Starts of the relay after a failure, in the time shown; and of those, for its thread had died.",
             width: 4,
             unit: UNIT.count,
             steps: RED_ABOVE_ZERO,
-            queries: [{ expr: inRange("lockstep_relay_restarts_total"), legend: "restarts" }],
+            queries: [
+              { expr: inRange("lockstep_relay_restarts_total"), legend: "restarts" },
+              { expr: inRange("lockstep_relay_thread_deaths_total"), legend: "threads that died" },
+            ],
           }),
         ],
       },

@@ -31,6 +31,7 @@ export class RelayMeter {
       "lockstep_relay_records_total",
       "lockstep_relay_dead_letters_total",
       "lockstep_relay_restarts_total",
+      "lockstep_relay_thread_deaths_total",
       "lockstep_outbox_pruned_total",
     ] as const)
       this.#series.add(name, {}, 0);
@@ -75,6 +76,7 @@ export class RelayMeter {
     this.#latest = null;
     this.#missed = 0;
     this.#series.add("lockstep_relay_restarts_total", {});
+    this.#series.add("lockstep_relay_thread_deaths_total", {});
     this.#metrics?.accept(SOURCE, this.#series.take());
   }
 

@@ -176,6 +176,7 @@ export const METRICS = {
   lockstep_relay_dead_letters_total: counter("Outbox rows that could not be published, set aside."),
   lockstep_relay_transactions_total: counter("Kafka transactions of the relay.", ["outcome"]),
   lockstep_relay_restarts_total: counter("Starts of the relay after a failure."),
+  lockstep_relay_thread_deaths_total: counter("Threads of the relay that died."),
   lockstep_relay_latency_seconds: histogram(
     "From the commit of a database transaction with outbox rows to its commit in Kafka.",
     LATENCY_SECONDS,

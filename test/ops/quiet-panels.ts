@@ -87,6 +87,7 @@ export const PANELS_QUIET: readonly QuietPanel[] = [
   quiet("relay", "Rows that wait", "rows", "zero", "As above."),
   quiet("relay", "Age of the oldest row", "age", "zero", "As above."),
   quiet("relay", "Restarts", "restarts", "zero", "Kafka and Postgres are there all the time."),
+  quiet("relay", "Restarts", "threads that died", "zero", "None dies."),
   quiet(
     "relay",
     "Left until the slot is lost",

@@ -77,7 +77,7 @@ test("RI11: one that is starting is ready, until it says why it cannot", async (
   expect(await meter.check.run()).toBe("the relay cannot start: STORE_UNAVAILABLE, the connection ended");
 });
 
-test("a thread that dies takes its gauges with it, and is counted as a restart", async () => {
+test("a thread that dies takes its gauges with it, and is counted, as a restart too", async () => {
   const { observer, meter, report, shown } = bed();
   observer.state = "running";
   observer.count("records", 4);
@@ -86,6 +86,7 @@ test("a thread that dies takes its gauges with it, and is counted as a restart",
   expect(shown("lockstep_relay_state")).toEqual({});
   expect(shown("lockstep_relay_records_total")).toEqual({ "": 4 });
   expect(shown("lockstep_relay_restarts_total")).toEqual({ "": 1 });
+  expect(shown("lockstep_relay_thread_deaths_total")).toEqual({ "": 1 });
   expect(await meter.check.run()).toBe("the relay is being started");
 });
 
