@@ -35,9 +35,18 @@ export interface ModelSuite<R> {
   readonly mutants?: readonly Run<R>[];
   /** Steps that the sound runs must have taken between them. */
   readonly covers?: readonly string[];
+  /** Steps that none of the sound runs may take. */
+  readonly never?: readonly string[];
 }
 
-export function describeRuns<R>({ model, make, sound = [], mutants = [], covers = [] }: ModelSuite<R>): void {
+export function describeRuns<R>({
+  model,
+  make,
+  sound = [],
+  mutants = [],
+  covers = [],
+  never = [],
+}: ModelSuite<R>): void {
   const taken = new Set<string>();
   const done: (RunFigures & { text: string })[] = [];
   const run = (one: Run<R>, task: { meta: { modelRun?: RunFigures } }): Exploration => {
@@ -55,6 +64,7 @@ export function describeRuns<R>({ model, make, sound = [], mutants = [], covers 
       const { breach, complete, ends, taken: steps } = run(one, task);
       for (const text of steps) taken.add(text);
       expect(breach?.text ?? "holds", breach?.trace.join("\n")).toBe("holds");
+      expect(never.filter((text) => steps.has(text))).toEqual([]);
       expect(complete).toBe(true);
       expect(ends).toBeGreaterThan(0);
     });
