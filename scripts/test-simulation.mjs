@@ -5,19 +5,27 @@
  * With --json the summary alone is on stdout, the tests' own output on stderr. Exit code 0 when every seed passed.
  */
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
+const root = fileURLToPath(new URL("..", import.meta.url));
+/** An app, a test file. */
+const APPS = readdirSync(join(root, "test/simulation"))
+  .filter((name) => name.endsWith(".test.ts"))
+  .map((name) => name.slice(0, -".test.ts".length))
+  .sort();
+const WHOLE = ["seeds", "from", "seconds", "seed"];
+
 const HELP = `npm run test:simulation -- [options]
 
   --seeds <n>     seeds of each app (default 1000)
   --from <n>      the first seed (default 1)
   --seconds <n>   an app begins no further seed after so long (default 150)
-  --app <name>    this app alone: ledger, trading or visits
+  --app <name>    this app alone: ${APPS.slice(0, -1).join(", ")} or ${APPS.at(-1)}
   --seed <n>      this seed alone; its trace is written to .lockstep/simulation
   --json          the summary as one JSON object on stdout`;
 
@@ -26,7 +34,6 @@ if (values.help) {
   console.log(HELP);
   process.exit(0);
 }
-const root = fileURLToPath(new URL("..", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "lockstep-figures-"));
 const figuresFile = join(folder, "figures.jsonl");
 const given = Object.fromEntries(
@@ -55,7 +62,7 @@ process.exit(passed ? 0 : 1);
 
 function parse() {
   try {
-    return parseArgs({
+    const parsed = parseArgs({
       options: {
         seeds: { type: "string" },
         from: { type: "string" },
@@ -66,6 +73,14 @@ function parse() {
         help: { type: "boolean", default: false },
       },
     });
+    const { app } = parsed.values;
+    if (app !== undefined && !APPS.includes(app)) throw new Error(`--app is one of ${APPS.join(", ")}, not "${app}"`);
+    for (const name of WHOLE) {
+      const value = parsed.values[name];
+      if (value !== undefined && !/^[1-9]\d{0,8}$/.test(value))
+        throw new Error(`--${name} is a whole number of 1 or more, not "${value}"`);
+    }
+    return parsed;
   } catch (error) {
     console.error(`${error.message}\n\n${HELP}`);
     process.exit(2);

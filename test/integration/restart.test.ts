@@ -5,8 +5,11 @@ import { expect, test } from "vitest";
 
 import { type Deployment, withDeployment } from "../support/harness.ts";
 
+/** Who holds a shard is not to lose it to a busy machine: then it would be taken over, and replayed, for another reason. */
+const KEEPS_ITS_SHARDS = { LOCKSTEP_SESSION_TIMEOUT_MS: "6000" };
+
 test("after SIGTERM nothing is replayed, after SIGKILL what was not covered is, and no seam is left", async () => {
-  await withDeployment({ app: "visits" }, async (deployment) => {
+  await withDeployment({ app: "visits", env: KEEPS_ITS_SHARDS }, async (deployment) => {
     deployment.start("drained");
     await deployment.untilRunning();
     const loading = deployment.load({ seconds: 10, rate: 250, symbols: 60 });
@@ -15,7 +18,8 @@ test("after SIGTERM nothing is replayed, after SIGKILL what was not covered is, 
 
     deployment.start("killed");
     await deployment.untilRunning();
-    expect(deployment.eventsOf("running", "killed").map(({ replayed }) => replayed)).toEqual([0, 0, 0, 0]);
+    expect(deployment.running("killed")).toHaveLength(deployment.shardCount);
+    expect(replayedRecords(deployment, "killed")).toBe(0);
     expect(deployment.eventsOf("took-over", "killed")).toEqual([]);
     await untilCommitted(deployment);
     await deployment.kill("killed");
