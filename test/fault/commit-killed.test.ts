@@ -31,10 +31,13 @@ afterAll(async () => {
   await bed?.finish();
 });
 
-test("C3: killed inside the Postgres transaction: nothing of the commit is there, and it is made again", async () => {
-  expectNotCommitted(bed, await bed.killAt("pg.before-commit:3:kill"));
-  await bed.expectClean();
-});
+longTest(
+  "C3: killed inside the Postgres transaction: nothing of the commit is there, and it is made again",
+  async () => {
+    expectNotCommitted(bed, await bed.killAt("pg.before-commit:3:kill"));
+    await bed.expectClean();
+  },
+);
 
 for (const [name, point] of [
   ["C1: killed with records taken from the log, before the fold", "fold.before:3"],
@@ -116,7 +119,7 @@ for (const [name, point] of [
   });
 }
 
-test("C8: killed when the offsets were pending: the transaction is aborted, redo is published once", async () => {
+longTest("C8: killed when the offsets were pending: the transaction is aborted, redo is published once", async () => {
   expectRedoPublished(bed, await bed.killAt("kafka.offsets-sent:3:kill"));
   await bed.expectClean();
 });
@@ -174,38 +177,41 @@ longTest(
   },
 );
 
-for (const [point, where] of [
-  ["pg.committed", "after COMMIT"],
-  ["kafka.offsets-sent", "with pending offsets"],
+for (const [point, where, testOf] of [
+  ["pg.committed", "after COMMIT", test],
+  ["kafka.offsets-sent", "with pending offsets", longTest],
 ] as const) {
-  test(`J1: one of several inputs moved, killed ${where}: redo goes out with the positions of ALL inputs`, async () => {
-    await bed.settle();
-    const victim = bed.startVictim(`${point}:1:kill`);
-    await until(() => bed.deployment.running(victim.name).length > 0, { what: "the victim to run a shard" });
-    await bed.deployment.untilRunning();
-    while (victim.hits().length === 0) {
-      await bed.load.sendOne();
-      await until(async () => victim.hits().length > 0 || (await bed.deployment.lag()) === 0, {
-        what: "the one record to be taken",
-      });
-    }
-    const { shard } = await victim.untilKilled();
-    const seq = victim.seqUnderWay(shard);
-    await bed.untilTakenOver();
+  testOf(
+    `J1: one of several inputs moved, killed ${where}: redo goes out with the positions of ALL inputs`,
+    async () => {
+      await bed.settle();
+      const victim = bed.startVictim(`${point}:1:kill`);
+      await until(() => bed.deployment.running(victim.name).length > 0, { what: "the victim to run a shard" });
+      await bed.deployment.untilRunning();
+      while (victim.hits().length === 0) {
+        await bed.load.sendOne();
+        await until(async () => victim.hits().length > 0 || (await bed.deployment.lag()) === 0, {
+          what: "the one record to be taken",
+        });
+      }
+      const { shard } = await victim.untilKilled();
+      const seq = victim.seqUnderWay(shard);
+      await bed.untilTakenOver();
 
-    expectRedoPublished(bed, { shard, seq, victim });
-    const { body, positions, token } = await journalRow(bed, { shard, seq });
-    expect(body.entries).toHaveLength(1);
-    const instance = await bed.deployment.instanceId();
-    expect(await bed.deployment.committed(shard)).toEqual(
-      Object.fromEntries(
-        Object.entries(positions).map(([topic, offset]) => [
-          topic,
-          { offset: BigInt(offset), metadata: `${instance}/${seq}/${token}` },
-        ]),
-      ),
-    );
-    recordCheck("the commit took one run of one input, and Kafka has its positions of all inputs");
-    await bed.expectClean();
-  });
+      expectRedoPublished(bed, { shard, seq, victim });
+      const { body, positions, token } = await journalRow(bed, { shard, seq });
+      expect(body.entries).toHaveLength(1);
+      const instance = await bed.deployment.instanceId();
+      expect(await bed.deployment.committed(shard)).toEqual(
+        Object.fromEntries(
+          Object.entries(positions).map(([topic, offset]) => [
+            topic,
+            { offset: BigInt(offset), metadata: `${instance}/${seq}/${token}` },
+          ]),
+        ),
+      );
+      recordCheck("the commit took one run of one input, and Kafka has its positions of all inputs");
+      await bed.expectClean();
+    },
+  );
 }

@@ -62,7 +62,7 @@ function insertOn(bed: RelayBed): { stop(): Promise<number> } {
   };
 }
 
-test("R7: lines to Postgres are cut, and go silent: every row comes once, in order", async () => {
+longTest("R7: lines to Postgres are cut, and go silent: every row comes once, in order", async () => {
   const bed = await open();
   const { hostname, port } = new URL(bed.database.url);
   const proxy = await TcpProxy.open({ host: hostname, port: Number(port) });

@@ -2,7 +2,7 @@
  * The kill rows of the crash table on a second app: another domain, one input, timers, no outbox. And J2, which needs timers: a commit
  * that took no record and publishes all the same.
  */
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect } from "vitest";
 
 import { partitionFor } from "../../src/actors/partition.ts";
 import { FaultBed } from "../support/fault-bed.ts";
@@ -23,7 +23,7 @@ const STAY_MS = 30_000;
 /** Some 250 bytes each in a snapshot, whose pieces have 512 KiB. */
 const VISITORS = 6_000;
 
-test("J2: a commit of a tick alone, which publishes, killed after COMMIT: redo is published once", async () => {
+longTest("J2: a commit of a tick alone, which publishes, killed after COMMIT: redo is published once", async () => {
   await withDeployment({ app: "visits" }, async (deployment) => {
     const beganAt = Date.now() - 60_000;
     deployment.start("steady");

@@ -26,18 +26,21 @@ afterAll(async () => {
   await bed?.finish();
 });
 
-test("Z1: stopped after the fold, replaced, woken: its commit finds another token, and the shard is lost to it", async () => {
-  const zombie = await bed.stopAt("fold.after:3:stop");
-  const { victim, shard, seq } = zombie;
-  expectNotCommitted(bed, zombie);
-  victim.letRun(); // also where another of its shards passes the point
-  expect(await victim.untilEvent("lost", shard)).toMatchObject({ err: { code: "SHARD_LOST" } });
-  recordCheck("the zombie's write finds another token: SHARD_LOST");
-  await bed.deployment.retire(victim.name);
-  await bed.expectClean();
-  const { epoch } = await journalRow(bed, { shard, seq });
-  expect(Number(epoch)).toBeGreaterThan(Number(victim.events("running", shard)[0]!["epoch"]));
-});
+longTest(
+  "Z1: stopped after the fold, replaced, woken: its commit finds another token, and the shard is lost to it",
+  async () => {
+    const zombie = await bed.stopAt("fold.after:3:stop");
+    const { victim, shard, seq } = zombie;
+    expectNotCommitted(bed, zombie);
+    victim.letRun(); // also where another of its shards passes the point
+    expect(await victim.untilEvent("lost", shard)).toMatchObject({ err: { code: "SHARD_LOST" } });
+    recordCheck("the zombie's write finds another token: SHARD_LOST");
+    await bed.deployment.retire(victim.name);
+    await bed.expectClean();
+    const { epoch } = await journalRow(bed, { shard, seq });
+    expect(Number(epoch)).toBeGreaterThan(Number(victim.events("running", shard)[0]!["epoch"]));
+  },
+);
 
 test("Z2: stopped after COMMIT, replaced, woken: Kafka fences what it publishes, and there is one copy", async () => {
   const zombie = await bed.stopAt("pg.committed:3:stop");
