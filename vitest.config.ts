@@ -1,9 +1,10 @@
 /**
- * The tests, by what they need. `npm test` names those it runs, ops, debezium and model are not among them; `npm run test:unit` needs no servers.
+ * The tests, by what they need. `npm test` names those it runs, ops, debezium, mutants and model are not among them; `npm run test:unit` needs no servers.
  *
  * The projects run one after the other, cheapest first. Only unit tests run side by side: the others share one broker
  * and one database on what may be a machine of two cores, and some of them kill processes and watch the clock.
  */
+import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
@@ -31,6 +32,24 @@ function againstServers(name: string, order: number, timeoutMs: number) {
   };
 }
 
+/**
+ * Only by `npm run test:simulation`: no servers, but minutes of work. Each app in a process of its own; in several parts, which share
+ * its seeds, in as many processes.
+ */
+function simulations(parts: number) {
+  return Array.from({ length: parts }, (_, part) => ({
+    resolve: { alias: OWN_PACKAGE },
+    test: {
+      name: part === 0 ? "simulation" : `simulation-${part + 1}`,
+      include: ["test/simulation/**/*.test.ts"],
+      env: { SIMULATION_PART: String(part) },
+      maxWorkers: availableParallelism(),
+      sequence: { groupOrder: 7 },
+      testTimeout: 3_600 * SECOND,
+    },
+  }));
+}
+
 export default defineConfig({
   test: {
     pool: "forks",
@@ -52,12 +71,13 @@ export default defineConfig({
       againstServers("integration", 2, 180 * SECOND),
       againstServers("acceptance", 3, 600 * SECOND),
       againstServers("fault", 4, 600 * SECOND),
+      ...simulations(Number(process.env["SIMULATION_PARTS"] ?? 1)),
       {
-        // Only by `npm run test:simulation`: no servers, but minutes of work. Each app in a process of its own.
-        resolve: { alias: OWN_PACKAGE },
+        // Only by `npm run test:mutants`: each in a copy of the project, with a simulation of its own. Two at a time.
         test: {
-          name: "simulation",
-          include: ["test/simulation/**/*.test.ts"],
+          name: "mutants",
+          include: ["test/mutants/**/*.test.ts"],
+          maxConcurrency: 2,
           sequence: { groupOrder: 7 },
           testTimeout: 3_600 * SECOND,
         },

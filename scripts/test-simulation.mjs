@@ -7,7 +7,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -18,7 +18,7 @@ const APPS = readdirSync(join(root, "test/simulation"))
   .filter((name) => name.endsWith(".test.ts"))
   .map((name) => name.slice(0, -".test.ts".length))
   .sort();
-const WHOLE = ["seeds", "from", "seconds", "seed"];
+const WHOLE = ["seeds", "from", "seconds", "seed", "parts"];
 
 const HELP = `npm run test:simulation -- [options]
 
@@ -26,8 +26,12 @@ const HELP = `npm run test:simulation -- [options]
   --from <n>      the first seed (default 1)
   --seconds <n>   an app begins no further seed after so long (default 150)
   --app <name>    this app alone: ${APPS.slice(0, -1).join(", ")} or ${APPS.at(-1)}
+  --parts <n>     processes that share the seeds of each app (default: as many as the machine has cores)
   --seed <n>      this seed alone; its trace is written to .lockstep/simulation
   --json          the summary as one JSON object on stdout`;
+
+/** From so many seeds on, each kind of fault must have taken effect: one that never happened proves nothing. */
+const SEEDS_FOR_EVERY_FAULT = 500;
 
 const { values } = parse();
 if (values.help) {
@@ -37,28 +41,62 @@ if (values.help) {
 const folder = mkdtempSync(join(tmpdir(), "lockstep-figures-"));
 const figuresFile = join(folder, "figures.jsonl");
 const given = Object.fromEntries(
-  ["seeds", "from", "seconds", "app", "seed"]
+  [...WHOLE, "app"]
     .filter((name) => values[name] !== undefined)
     .map((name) => [`SIMULATION_${name.toUpperCase()}`, values[name]]),
 );
 const vitest = join(dirname(createRequire(import.meta.url).resolve("vitest/package.json")), "vitest.mjs");
-const { status, error } = spawnSync(process.execPath, [vitest, "run", "--project", "simulation"], {
+const { status, error } = spawnSync(process.execPath, [vitest, "run", "--project", "simulation*"], {
   cwd: root,
   env: { ...process.env, ...given, TEST_FIGURES: figuresFile },
   stdio: ["ignore", values.json ? process.stderr.fd : "inherit", "inherit"],
 });
 if (error !== undefined) throw error;
-const runs = existsSync(figuresFile)
+const parts = existsSync(figuresFile)
   ? readFileSync(figuresFile, "utf8")
       .trim()
       .split("\n")
       .map((line) => JSON.parse(line))
   : [];
 rmSync(folder, { recursive: true, force: true });
-const passed = status === 0;
-if (values.json) console.log(JSON.stringify({ passed, runs }));
+const runs = [...new Set(parts.map(({ app }) => app))]
+  .sort()
+  .map((app) => united(parts.filter((one) => one.app === app)));
+const missing = runs
+  .filter(({ seeds }) => seeds >= SEEDS_FOR_EVERY_FAULT)
+  .flatMap(({ app, seeds, injected }) => {
+    const kinds = Object.keys(injected).filter((kind) => injected[kind] === 0);
+    return kinds.map((kind) => `In ${seeds} seeds of ${app} this fault never took effect: ${kind}.`);
+  });
+const passed = status === 0 && runs.length > 0 && missing.length === 0;
+if (values.json) console.log(JSON.stringify({ passed, missing, runs }));
 else if (runs.length > 0) console.log(`\n${tables(runs)}\n`);
+for (const each of missing) console.error(each);
 process.exit(passed ? 0 : 1);
+
+/** The parts of one app, added up; `seconds` are those of the longest. */
+function united([first, ...others]) {
+  return others.reduce(
+    (sum, part) => ({
+      app: sum.app,
+      seeds: sum.seeds + part.seeds,
+      failed: [...sum.failed, ...part.failed],
+      faults: [...sum.faults, ...part.faults],
+      seconds: Math.max(sum.seconds, part.seconds),
+      virtualSeconds: sum.virtualSeconds + part.virtualSeconds,
+      steps: sum.steps + part.steps,
+      figures: added(sum.figures, part.figures),
+      injected: added(sum.injected, part.injected),
+      events: added(sum.events, part.events),
+    }),
+    first,
+  );
+}
+
+function added(a, b) {
+  const names = [...new Set([...Object.keys(a), ...Object.keys(b)])];
+  return Object.fromEntries(names.map((name) => [name, (a[name] ?? 0) + (b[name] ?? 0)]));
+}
 
 function parse() {
   try {
@@ -68,6 +106,7 @@ function parse() {
         from: { type: "string" },
         seconds: { type: "string" },
         app: { type: "string" },
+        parts: { type: "string", default: String(availableParallelism()) },
         seed: { type: "string" },
         json: { type: "boolean", default: false },
         help: { type: "boolean", default: false },
@@ -80,6 +119,7 @@ function parse() {
       if (value !== undefined && !/^[1-9]\d{0,8}$/.test(value))
         throw new Error(`--${name} is a whole number of 1 or more, not "${value}"`);
     }
+    if (parsed.values.seed !== undefined) parsed.values.parts = "1";
     return parsed;
   } catch (error) {
     console.error(`${error.message}\n\n${HELP}`);

@@ -7,18 +7,22 @@
  *   SIMULATION_FROM     the first of them, default 1
  *   SIMULATION_SECONDS  an app begins no further seed after so long, default 150
  *   SIMULATION_APP      this app alone
+ *   SIMULATION_PARTS    processes that share the seeds, default 1; SIMULATION_PART is the number of this one, from 0
+ *   SIMULATION_FAILURES an app begins no further seed after so many have failed, default 3
  *   TEST_FIGURES        file that the sums are appended to, one JSON object a line
  */
 import { appendFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { expect } from "vitest";
 
-import { type SimulationOutcome, simulate } from "../../src/testing/index.ts";
+import { FAULT_KINDS, type SimulationOutcome, simulate } from "../../src/testing/index.ts";
 import { SIMULATED } from "./apps.ts";
 
 export interface SeedsRun {
   readonly app: string;
   seeds: number;
   failed: number[];
+  /** What the failed seeds found, in order. */
+  faults: (readonly string[])[];
   seconds: number;
   virtualSeconds: number;
   steps: number;
@@ -38,26 +42,31 @@ export async function runSeeds(app: string): Promise<SeedsRun> {
   const from = only === undefined ? setting("FROM", 1) : Number(only);
   const seeds = only === undefined ? setting("SEEDS", 1_000) : 1;
   const secondsMax = setting("SECONDS", 150);
+  const failuresMax = setting("FAILURES", 3);
+  const [part, parts] = only === undefined ? [setting("PART", 0), setting("PARTS", 1)] : [0, 1];
   const run: SeedsRun = {
     app,
     seeds: 0,
     failed: [],
+    faults: [],
     seconds: 0,
     virtualSeconds: 0,
     steps: 0,
     figures: {},
-    injected: {},
+    injected: Object.fromEntries(FAULT_KINDS.map((kind) => [kind, 0])),
     events: {},
   };
   const startMs = performance.now();
   const secondsSince = () => (performance.now() - startMs) / 1_000;
   const messages: string[] = [];
-  for (let seed = from; seed < from + seeds && secondsSince() < secondsMax && messages.length < 3; seed += 1) {
+  const goesOn = () => secondsSince() < secondsMax && messages.length < failuresMax;
+  for (let seed = from + part; seed < from + seeds && goesOn(); seed += parts) {
     const outcome = await runSeed(app, seed, only !== undefined);
     add(run, outcome);
     if (only !== undefined) console.log(`${app}, seed ${seed}: ${keepTrace(outcome)}`);
     if (outcome.faults.length === 0) continue;
     run.failed.push(seed);
+    run.faults.push(outcome.faults);
     const again = await runSeed(app, seed, true);
     messages.push(
       `${app}, seed ${seed} (npm run test:simulation -- --app ${app} --seed ${seed}), trace ${keepTrace(again)}:\n${outcome.faults.join("\n")}`,
