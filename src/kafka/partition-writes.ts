@@ -14,8 +14,9 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 
-import type { Connection } from "./connection.ts";
+import { type Connection, persist } from "./connection.ts";
 import type { PartitionBatch } from "./produce-batches.ts";
+import { produce } from "./produce-request.ts";
 import type { TopicPartitions } from "./wire.ts";
 import { errorType, isConnectionFailure, isPassing } from "./wire-errors.ts";
 
@@ -46,7 +47,25 @@ export interface PartitionWrites {
   produce(round: readonly PartitionBatch[], endMs: number): Promise<void>;
 }
 
-export function createPartitionWrites(connection: Connection, identity: ProducerIdentity): PartitionWrites {
+/** Writes of a new producer without transactions. @throws {LockstepError} KAFKA_UNAVAILABLE when `deadlineMs` is over */
+export async function openIdempotentWrites(
+  connection: Connection,
+  { topics, deadlineMs }: { topics: readonly string[]; deadlineMs: number },
+): Promise<PartitionWrites> {
+  const { producerId, producerEpoch } = await persist(connection, { what: "a producer id", deadlineMs }, async () => {
+    await connection.watch(topics);
+    const anyBroker = await connection.coordinator("group", "lockstep-producers");
+    return anyBroker.initProducerId({ transactionTimeout: deadlineMs });
+  });
+  return createPartitionWrites(connection, { producerId, producerEpoch });
+}
+
+/** @param send what sends a request to a broker; another one in tests alone */
+export function createPartitionWrites(
+  connection: Connection,
+  identity: ProducerIdentity,
+  send: typeof produce = produce,
+): PartitionWrites {
   /** Next sequence number by `topic/partition`. */
   const sequences = new Map<string, number>();
 
@@ -92,23 +111,18 @@ export function createPartitionWrites(connection: Connection, identity: Producer
     endMs: number,
   ): Promise<readonly B[]> {
     const broker = await connection.broker(nodeId);
-    await broker.produce({
+    await send(broker, {
       ...identity,
-      acks: -1,
-      timeout: Math.max(1, Math.floor(endMs - performance.now())),
-      topicData: groupByTopic(batches, ({ partition, firstSequence, messages }) => ({
-        partition,
-        firstSequence,
-        messages,
-      })),
+      timeoutMs: Math.max(1, Math.floor(endMs - performance.now())),
+      topics: groupByTopic(batches, ({ partition, firstSequence, records }) => ({ partition, firstSequence, records })),
     });
     return batches;
   }
 
-  function takeSequence({ topic, partition, messages }: PartitionBatch): number {
+  function takeSequence({ topic, partition, records }: PartitionBatch): number {
     const key = `${topic}/${partition}`;
     const first = sequences.get(key) ?? 0;
-    sequences.set(key, (first + messages.length) % SEQUENCE_LIMIT);
+    sequences.set(key, (first + records.length) % SEQUENCE_LIMIT);
     return first;
   }
 }

@@ -1,19 +1,16 @@
 /**
  * Output records as produce requests: grouped by partition, order kept, cut into batches that a topic takes.
  *
- * kafkajs makes one batch of all messages of a partition in a request, and Kafka refuses a batch above `max.message.bytes`
- * as a whole, however small its records. So a request holds at most one batch of `maxBatchBytes` per partition, and what
- * is more goes into the next round.
+ * A request holds one batch a partition, and Kafka refuses a batch above `max.message.bytes`
+ * as a whole, however small its records. So a batch has at most `maxBatchBytes`, and what is more goes into the next round.
  */
-import type { Message } from "kafkajs";
-
-import type { Headers, OutputRecord } from "../actors/record.ts";
+import type { OutputRecord } from "../actors/record.ts";
 import { assert } from "../errors.ts";
 
 export interface PartitionBatch {
   readonly topic: string;
   readonly partition: number;
-  readonly messages: Message[];
+  readonly records: OutputRecord[];
 }
 
 /** Upper bound of what surrounds key, value and headers of a record: six varints, attributes, offset and time deltas. */
@@ -31,10 +28,10 @@ export function batchRounds(records: readonly OutputRecord[], maxBatchBytes: num
     const size = recordBytes(record);
     const filled = bytes.get(partition) ?? 0;
     if (list.length === 0 || filled + size > maxBatchBytes) {
-      list.push({ topic: record.topic, partition: record.partition, messages: [] });
+      list.push({ topic: record.topic, partition: record.partition, records: [] });
       bytes.set(partition, size);
     } else bytes.set(partition, filled + size);
-    list.at(-1)!.messages.push(toMessage(record));
+    list.at(-1)!.records.push(record);
   }
   const rounds: PartitionBatch[][] = [];
   for (const list of batches.values()) {
@@ -48,12 +45,11 @@ export function batchRounds(records: readonly OutputRecord[], maxBatchBytes: num
 
 /** Every record of the commit, and every byte of its key and value, is in one batch: what is sent is what redo has. */
 export function assertAllSent(records: readonly OutputRecord[], rounds: readonly (readonly PartitionBatch[])[]): void {
-  const messages = rounds.flat().flatMap((batch) => batch.messages);
-  const wanted = contentBytes(records);
-  const sent = contentBytes(messages as readonly Pick<OutputRecord, "key" | "value">[]);
+  const sent = rounds.flat().flatMap((batch) => batch.records);
+  const [wantedBytes, sentBytes] = [contentBytes(records), contentBytes(sent)];
   assert(
-    messages.length === records.length && sent === wanted,
-    `${messages.length} records with ${sent} bytes would be sent, redo has ${records.length} with ${wanted}`,
+    sent.length === records.length && sentBytes === wantedBytes,
+    `${sent.length} records with ${sentBytes} bytes would be sent, redo has ${records.length} with ${wantedBytes}`,
     "REDO_DIFFERS",
   );
 }
@@ -68,28 +64,4 @@ export function recordBytes(record: OutputRecord): number {
   for (const [name, value] of record.headers)
     bytes += HEADER_OVERHEAD_BYTES + Buffer.byteLength(name) + (value?.length ?? 0);
   return bytes;
-}
-
-function toMessage(record: OutputRecord): Message {
-  return {
-    partition: record.partition,
-    key: record.key,
-    value: record.value,
-    headers: toMessageHeaders(record.headers),
-    timestamp: record.timestampMs.toString(),
-  };
-}
-
-/**
- * kafkajs takes an object, so headers of one name come together, at the place of the first. It cannot encode a header
- * without a value (it throws), so that one is sent as an empty value.
- */
-function toMessageHeaders(headers: Headers): NonNullable<Message["headers"]> {
-  const byName = new Map<string, Buffer[]>();
-  for (const [name, value] of headers) {
-    const values = byName.get(name) ?? [];
-    byName.set(name, values);
-    values.push(value ?? Buffer.alloc(0));
-  }
-  return Object.fromEntries(byName);
 }

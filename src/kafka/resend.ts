@@ -4,36 +4,29 @@
  */
 import type { OutputRecord } from "../actors/record.ts";
 import type { KafkaClient } from "./client.ts";
+import { openConnection } from "./connection.ts";
+import { openIdempotentWrites } from "./partition-writes.ts";
 import { batchRounds } from "./produce-batches.ts";
 import { errorText, unavailable } from "./wire-errors.ts";
 
 const BATCH_BYTES_MAX = 512 * 1024;
+/** A person waits for it. */
+const SEND_MS = 30_000;
 
 /** @throws {LockstepError} KAFKA_UNAVAILABLE some of the records may be there: those of the rounds before */
 export async function resend(client: KafkaClient, records: readonly OutputRecord[]): Promise<void> {
-  const handle = client.open();
-  const producer = handle.kafka.producer({
-    idempotent: true,
-    maxInFlightRequests: 1,
-    allowAutoTopicCreation: false,
-    retry: { retries: 10, initialRetryTime: 50, maxRetryTime: 1_000 },
-  });
+  const connection = openConnection(client);
   try {
-    await producer.connect();
+    const topics = [...new Set(records.map(({ topic }) => topic))];
+    const writes = await openIdempotentWrites(connection, { topics, deadlineMs: SEND_MS });
+    const endMs = performance.now() + SEND_MS;
     for (const round of batchRounds(records, BATCH_BYTES_MAX)) {
-      const topics = [...new Set(round.map(({ topic }) => topic))];
-      await producer.sendBatch({
-        acks: -1,
-        topicMessages: topics.map((topic) => ({
-          topic,
-          messages: round.filter((batch) => batch.topic === topic).flatMap(({ messages }) => messages),
-        })),
-      });
+      await writes.locate(round, endMs);
+      await writes.produce(round, endMs);
     }
-    await producer.disconnect();
   } catch (error) {
     throw unavailable(`send again (${errorText(error)})`, error);
   } finally {
-    handle.destroy();
+    connection.destroy();
   }
 }

@@ -7,8 +7,8 @@
 import { partitionFor } from "../actors/partition.ts";
 import type { OutputRecord } from "../actors/record.ts";
 import { createKafkaClient } from "./client.ts";
-import { openConnection, persist } from "./connection.ts";
-import { createPartitionWrites, type PartitionWrites } from "./partition-writes.ts";
+import { openConnection } from "./connection.ts";
+import { openIdempotentWrites, type PartitionWrites } from "./partition-writes.ts";
 import { batchRounds } from "./produce-batches.ts";
 import { describeTopics } from "./topics.ts";
 import { unavailable } from "./wire-errors.ts";
@@ -46,18 +46,6 @@ export async function openSender(brokers: readonly string[], topics: readonly st
   let writes: PartitionWrites | null = null;
   let withoutKey = 0;
 
-  async function begin(): Promise<PartitionWrites> {
-    const identity = await persist(connection, { what: "a producer id", deadlineMs: SEND_MS }, async () => {
-      await connection.watch([...counts.keys()]);
-      const anyBroker = await connection.coordinator("group", "lockstep-generator");
-      return anyBroker.initProducerId({ transactionTimeout: SEND_MS });
-    });
-    return createPartitionWrites(connection, {
-      producerId: identity.producerId,
-      producerEpoch: identity.producerEpoch,
-    });
-  }
-
   function toOutput(record: SentRecord): OutputRecord {
     const count = counts.get(record.topic) ?? 1;
     return {
@@ -73,7 +61,7 @@ export async function openSender(brokers: readonly string[], topics: readonly st
 
   return {
     async send(batch) {
-      writes ??= await begin();
+      writes ??= await openIdempotentWrites(connection, { topics: [...counts.keys()], deadlineMs: SEND_MS });
       const endMs = performance.now() + SEND_MS;
       try {
         const rounds = batchRounds(batch.map(toOutput), BATCH_BYTES_MAX);

@@ -4,7 +4,7 @@
  * `Broker` has one method per Kafka request, which picks the greatest version that both sides know, encodes, waits and
  * decodes, and throws the first error that stands in the answer. kafkajs 2.2.4, src/broker/index.js and src/cluster/index.js.
  */
-import type { Cluster, CompressionTypes, Message, PartitionMetadata } from "kafkajs";
+import type { Cluster, PartitionMetadata } from "kafkajs";
 
 import type { WireHeader } from "./record-headers.ts";
 
@@ -64,15 +64,6 @@ export interface WireBroker {
     transactionTimeout: number;
   }): Promise<{ producerId: string; producerEpoch: number }>;
   addPartitionsToTxn(request: ProducerIdentity & { topics: TopicPartitions<number>[] }): Promise<unknown>;
-  produce(
-    request: Omit<ProducerIdentity, "transactionalId"> & {
-      transactionalId?: string | undefined;
-      acks: number;
-      timeout: number;
-      compression?: CompressionTypes;
-      topicData: TopicPartitions<{ partition: number; firstSequence: number; messages: Message[] }>[];
-    },
-  ): Promise<unknown>;
   addOffsetsToTxn(request: ProducerIdentity & { groupId: string }): Promise<unknown>;
   txnOffsetCommit(
     request: ProducerIdentity & {
@@ -91,6 +82,20 @@ export interface WireBroker {
   }): Promise<{ coordinator: { nodeId: number } }>;
   leaveGroup(request: { groupId: string; memberId: string }): Promise<unknown>;
   apiVersions(): Promise<Record<number, { minVersion: number; maxVersion: number }>>;
+
+  /** The parts that a method of `Broker` is made of, for the one request that we encode ourselves: produce-request.ts. */
+  lookupRequest(apiKey: number, definitions: unknown): (fields: object) => WireProtocol;
+  readonly connectionPool: { send(protocol: WireProtocol): Promise<unknown> };
+  disconnect(): Promise<void>;
+}
+
+export interface WireProtocol {
+  readonly request: {
+    readonly apiVersion: number;
+    readonly expectResponse: () => boolean;
+    readonly encode: () => Promise<{ readonly buf: Buffer; readonly buffer: Buffer; size(): number }>;
+  };
+  readonly response: unknown;
 }
 
 export interface WireCluster extends Omit<Cluster, "findBroker" | "getNodeIds" | "metadata"> {

@@ -86,6 +86,7 @@ export function publisherContract(open: () => Promise<PublisherFixture>): void {
           headers: [
             ["toString", Buffer.from("x")],
             ["h", Buffer.from("1")],
+            ["none", null],
             ["h", Buffer.from("2")],
             ["__proto__", Buffer.from("p")],
             ["empty", Buffer.alloc(0)],

@@ -4,6 +4,7 @@ import { expect, test } from "vitest";
 import type { Connection } from "../../../src/kafka/connection.ts";
 import { createPartitionWrites, repeatAnswered } from "../../../src/kafka/partition-writes.ts";
 import type { PartitionBatch } from "../../../src/kafka/produce-batches.ts";
+import type { ProduceRequest } from "../../../src/kafka/produce-request.ts";
 
 const TOPIC = "t";
 
@@ -31,28 +32,23 @@ function cluster(options: {
     refresh: async () => options.onRefresh?.(options.leaders),
     leader: (_topic: string, partition: number) => options.leaders[partition] ?? null,
     forgetCoordinators: () => {},
-    broker: async (node: number) => ({
-      async produce({
-        topicData,
-      }: {
-        topicData: {
-          partitions: { partition: number; firstSequence: number; messages: { value: Buffer | null }[] }[];
-        }[];
-      }) {
-        const nth = (calls.get(node) ?? 0) + 1;
-        calls.set(node, nth);
-        for (const { partition, firstSequence, messages } of topicData.flatMap((topic) => topic.partitions)) {
-          sent.push({ node, partition, firstSequence, values: messages.map(({ value }) => String(value)) });
-        }
-        options.answer?.(node, nth);
-      },
-    }),
+    broker: async (node: number) => node,
   } as unknown as Connection;
-  return { connection, sent, writes: createPartitionWrites(connection, { producerId: "1", producerEpoch: 0 }) };
+  const send = async (broker: unknown, { topics }: ProduceRequest) => {
+    const node = broker as number;
+    const nth = (calls.get(node) ?? 0) + 1;
+    calls.set(node, nth);
+    for (const { partition, firstSequence, records } of topics.flatMap((topic) => topic.partitions)) {
+      sent.push({ node, partition, firstSequence, values: records.map(({ value }) => String(value)) });
+    }
+    options.answer?.(node, nth);
+  };
+  return { connection, sent, writes: createPartitionWrites(connection, { producerId: "1", producerEpoch: 0 }, send) };
 }
 
 function batch(partition: number, ...values: string[]): PartitionBatch {
-  return { topic: TOPIC, partition, messages: values.map((value) => ({ value: Buffer.from(value) })) };
+  const common = { topic: TOPIC, partition, key: null, headers: [], timestampMs: 0n };
+  return { topic: TOPIC, partition, records: values.map((value) => ({ ...common, value: Buffer.from(value) })) };
 }
 
 function connectionLost(): never {
