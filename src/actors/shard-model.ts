@@ -171,6 +171,7 @@ export class ShardModel {
 
   /** The output of the batch so far. The batch stays open, and undoable. */
   finish(): CommitEffects {
+    this.#state.undo.shorten();
     return effectsOf(this.#open(), this.counters);
   }
 

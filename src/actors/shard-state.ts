@@ -89,8 +89,10 @@ export class ShardState {
     const before = this.#streamTimeMs;
     if (toMs <= before) return;
     this.#streamTimeMs = toMs;
-    this.undo.record(() => {
-      this.#streamTimeMs = before;
+    this.undo.record({
+      takeBack: () => {
+        this.#streamTimeMs = before;
+      },
     });
   }
 

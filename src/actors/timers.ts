@@ -40,7 +40,7 @@ export class TimerQueue {
     this.cancel(timer);
     const node = { timer, position: -1 };
     this.#insert(node);
-    this.#undo.record(() => this.#remove(node));
+    this.#undo.record({ takeBack: () => this.#remove(node) });
   }
 
   get({ actorType, key, timerId }: Pick<Timer, "actorType" | "key" | "timerId">): Timer | null {
@@ -66,7 +66,7 @@ export class TimerQueue {
 
   #cancel(node: Node): void {
     this.#remove(node);
-    this.#undo.record(() => this.#insert(node));
+    this.#undo.record({ takeBack: () => this.#insert(node) });
   }
 
   #insert(node: Node): void {

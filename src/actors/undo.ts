@@ -3,27 +3,68 @@
  *
  * One log serves two levels: a record that fails is rolled back to its mark, a batch that Postgres refused to its beginning.
  * The values themselves are never changed in place, so putting a reference back restores them.
+ *
+ * Invariants
+ *   UL1  A rollback to a mark gives back what was there at the mark, whether or not the log was shortened since the batch began.
+ *   UL2  A shortened log holds of each key no other value than the one it had at the beginning: what actors were between two
+ *        records of a batch is garbage before the commit is waited for, and not copied about until Postgres and Kafka have answered.
  */
 export class UndoLog {
-  readonly #inverses: Array<() => void> = [];
+  #changes: Change[] = [];
 
-  /** @param inverse takes back the change just made; called only when all later changes are taken back already */
-  record(inverse: () => void): void {
-    this.#inverses.push(inverse);
+  /** @param change made just now; taken back only when all later changes are taken back already */
+  record(change: Change): void {
+    this.#changes.push(change);
   }
 
   mark(): number {
-    return this.#inverses.length;
+    return this.#changes.length;
   }
 
   /** Takes back every change since the mark. */
   rollback(mark: number): void {
-    while (this.#inverses.length > mark) this.#inverses.pop()!();
+    while (this.#changes.length > mark) this.#changes.pop()!.takeBack();
   }
 
   /** Keeps every change. */
   forget(): void {
-    this.#inverses.length = 0;
+    this.#changes = [];
+  }
+
+  /** Of several changes of one key only the first is kept: all of them, or none, will be taken back. Marks of before are void. */
+  shorten(): void {
+    const seen = new Map<unknown, Set<unknown>>();
+    this.#changes = this.#changes.filter((change) => {
+      if (!(change instanceof MapChange)) return true;
+      const keys = seen.get(change.map);
+      if (keys === undefined) seen.set(change.map, new Set([change.key]));
+      else if (keys.has(change.key)) return false;
+      else keys.add(change.key);
+      return true;
+    });
+  }
+}
+
+export interface Change {
+  takeBack(): void;
+}
+
+class MapChange<K, V> implements Change {
+  readonly map: Map<K, V>;
+  readonly key: K;
+  readonly #before: V | undefined;
+  readonly #had: boolean;
+
+  constructor(map: Map<K, V>, key: K) {
+    this.map = map;
+    this.key = key;
+    this.#before = map.get(key);
+    this.#had = this.#before !== undefined || map.has(key);
+  }
+
+  takeBack(): void {
+    if (this.#had) this.map.set(this.key, this.#before as V);
+    else this.map.delete(this.key);
   }
 }
 
@@ -49,16 +90,13 @@ export class UndoMap<K, V> {
   }
 
   set(key: K, value: V): void {
-    const before = this.#map.get(key);
-    const had = before !== undefined || this.#map.has(key);
+    this.#undo.record(new MapChange(this.#map, key));
     this.#map.set(key, value);
-    this.#undo.record(had ? () => this.#map.set(key, before as V) : () => this.#map.delete(key));
   }
 
   delete(key: K): void {
     if (!this.#map.has(key)) return;
-    const before = this.#map.get(key) as V;
+    this.#undo.record(new MapChange(this.#map, key));
     this.#map.delete(key);
-    this.#undo.record(() => this.#map.set(key, before));
   }
 }
