@@ -301,8 +301,7 @@ function letterFaults(bad: Bad, letter: InputRecord): string[] {
   const names = ["exception", "message", "stacktrace", "topic", "partition", "offset"].map((name) => CAUSE + name);
   const omitted = header(letter, "__lockstep.omitted.bytes");
   const last = own.filter(([name]) => name !== "__lockstep.omitted.bytes").slice(-6);
-  if (JSON.stringify(last.map(([name]) => name)) !== JSON.stringify(names))
-    faults.push("headers of the cause");
+  if (JSON.stringify(last.map(([name]) => name)) !== JSON.stringify(names)) faults.push("headers of the cause");
   if (header(letter, `${CAUSE}message`) === "") faults.push("no message");
   if (header(letter, `${CAUSE}stacktrace`) !== "") faults.push("a stack trace");
   if (header(letter, `${CAUSE}topic`) !== INPUT || header(letter, `${CAUSE}partition`) !== String(SHARD))
