@@ -17,6 +17,8 @@ export interface Batch {
   /** Ids that were made; those of what was taken back stay. */
   readonly ids: Set<string>;
   bytes: number;
+  /** Length of the longest run of refused records of one input, or of timers, that the batch began or made longer. */
+  refusedRun: number;
   readonly notes: Notebook;
   readonly countersBefore: Readonly<Record<string, number>>;
 }
@@ -40,6 +42,7 @@ export function emptyBatch(countersBefore: Readonly<Record<string, number>>): Ba
     verdicts: [],
     ids: new Set(),
     bytes: 0,
+    refusedRun: 0,
     notes: new Notebook(),
     countersBefore,
   };

@@ -106,9 +106,12 @@ export class ShardModel {
     return this.#state.counters;
   }
 
-  /** How many records of one input, or timers, could not be taken in a row, up to now. Part of the state: a replay gives the same. */
+  /**
+   * The most records of one input, or timers, that could not be taken in a row, the last of them in the open batch; 0: it refused none.
+   * What came before the batch is part of the state: a replay gives the same.
+   */
   get refusedRun(): number {
-    return this.#state.refusedRun;
+    return this.#open().refusedRun;
   }
 
   /** Bytes that the open batch publishes so far, as Kafka counts them at most. */
@@ -143,7 +146,7 @@ export class ShardModel {
     const unit = openUnit(batch, originOf(record), judged.timeMs);
     const given = verdict ?? judged.rejection;
     const cause = given ?? this.#attempt(unit, () => this.#process(judged, unit, timerVerdicts));
-    this.#state.noteOutcome(record.topic, { refused: cause !== null });
+    this.#noteOutcome(record.topic, cause);
     if (!cause) return;
     const { topic, offset } = record;
     const ofSettings = !given && dependsOnSettings(cause);
@@ -274,7 +277,7 @@ export class ShardModel {
     assert(kind, `the timer "${timerId}" is of the actor type "${actorType}", which the app does not have`);
     assert(kind.actors.get(key), `the timer "${timerId}" outlived its actor "${actorType}" "${key}"`);
     const cause = verdict ?? this.#attempt(unit, () => this.#deliver([{ kind, key, event }], unit));
-    this.#state.noteOutcome("", { refused: cause !== null });
+    this.#noteOutcome("", cause);
     if (!cause) return;
     const ofSettings = !verdict && dependsOnSettings(cause);
     if (ofSettings) this.#open().verdicts.push({ kind: "timer", actorType, key, timerId, dueMs, ...cause });
@@ -282,6 +285,11 @@ export class ShardModel {
     const { topic } = app.inputs[0]!;
     const note = { kind: "timer", topic, code: cause.code, verdict: verdict !== undefined || ofSettings } as const;
     this.#setAside(timerDeadLetter(this.#routes, timer, { shard, cause }), { unit, note });
+  }
+
+  #noteOutcome(topic: string, cause: Rejection | null): void {
+    const batch = this.#open();
+    batch.refusedRun = Math.max(batch.refusedRun, this.#state.noteOutcome(topic, { refused: cause !== null }));
   }
 
   /** Steps the actors one after the other; what they tell each other joins the end of the queue. */

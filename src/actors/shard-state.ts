@@ -72,16 +72,18 @@ export class ShardState {
     this.#counters.set(name, (this.#counters.get(name) ?? 0) + 1);
   }
 
-  /** The longest run of refused records of one input, or of timers, that lasts. */
-  get refusedRun(): number {
-    if (this.#refusedRuns.size === 0) return 0;
-    return Math.max(...this.#refusedRuns.entries().map(([, length]) => length));
-  }
-
-  /** @param topic "" for a timer */
-  noteOutcome(topic: string, { refused }: { refused: boolean }): void {
-    if (refused) this.#refusedRuns.set(topic, (this.#refusedRuns.get(topic) ?? 0) + 1);
-    else if (this.#refusedRuns.size > 0) this.#refusedRuns.delete(topic);
+  /**
+   * @param topic "" for a timer
+   * @returns how many in a row could not be taken now, this one included; 0: it was taken
+   */
+  noteOutcome(topic: string, { refused }: { refused: boolean }): number {
+    if (!refused) {
+      if (this.#refusedRuns.size > 0) this.#refusedRuns.delete(topic);
+      return 0;
+    }
+    const length = (this.#refusedRuns.get(topic) ?? 0) + 1;
+    this.#refusedRuns.set(topic, length);
+    return length;
   }
 
   /** Stream time never falls: an earlier time changes nothing. */

@@ -217,6 +217,7 @@ function fold(
     run.crc = extendChecksum(run.crc, record);
   }
   const tooMany = refusedRunMax > 0 && model.refusedRun > refusedRunMax;
+  assert(!tooMany || count > 0, "a run of refused records was too long before anything was folded");
   return { entries, count: tooMany ? count - 1 : count, tooMany };
 }
 

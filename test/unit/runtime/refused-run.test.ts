@@ -91,6 +91,32 @@ test("C-run: a run is kept in the snapshot and made again by a replay, and a rec
   await shard.revoke("test");
 });
 
+test("C-run: under a limit that was lowered a run that is longer already is ended by a record that is taken, and not made longer", async () => {
+  const bed = new Bed();
+  appendBad(bed, 9);
+  const first = bed.start({ refusedRunMax: 0 });
+  await takes(bed, 9n);
+  await first.revoke("test");
+  bed.append(1);
+  appendBad(bed, 5);
+  const second = bed.start(LIMIT);
+  await takes(bed, 15n);
+  expect(bed.lines("halted")).toEqual([]);
+  await second.revoke("test");
+
+  const other = new Bed();
+  appendBad(other, 9);
+  const before = other.start({ refusedRunMax: 0 });
+  await takes(other, 9n);
+  await before.revoke("test");
+  appendBad(other, 1);
+  const halted = other.start(LIMIT);
+  await reaches(halted, "halted");
+  expect(other.lines("halted")).toMatchObject([{ code: "TOO_MANY_REFUSED" }]);
+  expect(position(other)).toBe(9n);
+  await halted.revoke("test");
+});
+
 test("0 is no limit", async () => {
   const bed = new Bed();
   appendBad(bed, 500);
