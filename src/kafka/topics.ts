@@ -154,6 +154,24 @@ export function maxMessageBytes(topic: TopicDescription): number {
   return Number(topic.config["max.message.bytes"] ?? 1_048_588);
 }
 
+/** How far from the broker's clock the timestamps of records may be, in ms; beyond it they are refused. */
+export interface TimestampLimits {
+  readonly aheadMsMax: number;
+  readonly behindMsMax: number;
+}
+
+export function timestampLimits({ config }: TopicDescription): TimestampLimits {
+  // The broker then writes its own time, and refuses none.
+  const any = config["message.timestamp.type"] === "LogAppendTime";
+  /** @param otherwise Kafka's default, where the setting was not readable */
+  const limit = (name: string, otherwise: number): number =>
+    any ? Number.MAX_SAFE_INTEGER : Math.min(Number.MAX_SAFE_INTEGER, Number(config[name] ?? otherwise));
+  return {
+    aheadMsMax: limit("message.timestamp.after.max.ms", 3_600_000),
+    behindMsMax: limit("message.timestamp.before.max.ms", Number.MAX_SAFE_INTEGER),
+  };
+}
+
 async function describe(admin: Admin, names: readonly string[]): Promise<Map<string, TopicDescription>> {
   const existing = new Set(await admin.listTopics());
   const found = [...new Set(names)].filter((name) => existing.has(name));

@@ -7,7 +7,7 @@ import type { Config } from "../config.ts";
 import { assert, LockstepError } from "../errors.ts";
 import { createKafkaClient, type KafkaClient } from "../kafka/client.ts";
 import { createPublisher } from "../kafka/publisher.ts";
-import { describeTopics, maxMessageBytes, type TopicDescription } from "../kafka/topics.ts";
+import { describeTopics, maxMessageBytes, timestampLimits } from "../kafka/topics.ts";
 import { fenceWriter } from "../kafka/transactional-writer.ts";
 import type { Log } from "../log.ts";
 import { createPool, query } from "../storage/pool.ts";
@@ -166,15 +166,8 @@ async function readTargets(
       topic: name,
       partitions: description.partitions,
       bytesMax: maxMessageBytes(description) - OVERHEAD_BYTES,
-      aheadMsMax: timestampMs(description, "message.timestamp.after.max.ms", 3_600_000),
-      behindMsMax: timestampMs(description, "message.timestamp.before.max.ms", Number.MAX_SAFE_INTEGER),
+      ...timestampLimits(description),
     };
   };
   return { table, events: target(topic), deadLetters: target(deadLetters) };
-}
-
-/** @param otherwise Kafka's default, where the setting was not readable */
-function timestampMs({ config }: TopicDescription, setting: string, otherwise: number): number {
-  if (config["message.timestamp.type"] === "LogAppendTime") return Number.MAX_SAFE_INTEGER;
-  return Math.min(Number.MAX_SAFE_INTEGER, Number(config[setting] ?? otherwise));
 }

@@ -13,6 +13,7 @@ import {
   inputFaults,
   maxMessageBytes,
   type TopicDescription,
+  timestampLimits,
 } from "../kafka/topics.ts";
 import type { Log } from "../log.ts";
 import { databaseFaults } from "../storage/database-faults.ts";
@@ -52,7 +53,7 @@ export async function prepareDeployment(config: Config, loaded: LoadedApp, log: 
       clusterId = identity.clusterId;
       for (const text of identity.faults) faults.push({ code: "KAFKA_UNSUITABLE", text });
       described = await describeTopics(kafka, [...inputs, ...outputs]);
-      for (const text of topicFaults(app.name, described, { inputs, outputs }))
+      for (const text of topicFaults(app.name, described, { inputs, outputs, late: app.late?.topic }))
         faults.push({ code: "TOPICS_UNSUITABLE", text });
     });
     await collect(faults, async () => {
@@ -100,7 +101,7 @@ export async function prepareDeployment(config: Config, loaded: LoadedApp, log: 
 function topicFaults(
   app: string,
   described: ReadonlyMap<string, TopicDescription>,
-  names: { inputs: readonly string[]; outputs: readonly string[] },
+  names: { inputs: readonly string[]; outputs: readonly string[]; late: string | undefined },
 ): string[] {
   const faults = inputFaults(described, names.inputs);
   for (const topic of names.outputs) {
@@ -116,6 +117,29 @@ function topicFaults(
         `"${letters.name}" takes ${maxMessageBytes(letters)} bytes a record, less than "${topic}" (${maxMessageBytes(input)}): a record could neither be taken nor set aside.`,
       );
     }
+    for (const name of [deadLetterTopic(topic), ...(names.late === undefined ? [] : [names.late])]) {
+      const output = described.get(name);
+      if (input && output) faults.push(...timestampFaults(input, output));
+    }
+  }
+  return [...new Set(faults)];
+}
+
+/** What is set aside keeps its timestamp: a topic that refuses one which the input takes would hold up the shard for good. */
+function timestampFaults(input: TopicDescription, output: TopicDescription): string[] {
+  const limits = timestampLimits(output);
+  const faults: string[] = [];
+  // The broker of such an input writes the time of arrival, which is never ahead.
+  const ahead = input.config["message.timestamp.type"] === "LogAppendTime" ? 0 : timestampLimits(input).aheadMsMax;
+  if (limits.aheadMsMax < ahead) {
+    faults.push(
+      `"${output.name}" refuses records more than ${limits.aheadMsMax} ms ahead of the broker's clock, "${input.name}" takes them up to ${ahead} ms: such a record could neither be taken nor set aside. Give both the same message.timestamp.after.max.ms, better a small one.`,
+    );
+  }
+  if (limits.behindMsMax < Number.MAX_SAFE_INTEGER) {
+    faults.push(
+      `"${output.name}" refuses records older than ${limits.behindMsMax} ms, and what is set aside keeps its time however late it is read: remove message.timestamp.before.max.ms from that topic.`,
+    );
   }
   return faults;
 }

@@ -75,6 +75,31 @@ describe("exit code 1:", () => {
     });
   });
 
+  test("topics for what is set aside that refuse timestamps which the inputs take are told, each by name", async () => {
+    await withDeployment({ app: "trading", prepared: false }, async ({ env, stack }) => {
+      const changed: Record<string, Record<string, string>> = {
+        "trading.signal.1m": { "message.timestamp.after.max.ms": "86400000" },
+        "trading.signal.5m.dlq": { "message.timestamp.before.max.ms": "3600000" },
+        "trading.signal.15m": {
+          "message.timestamp.after.max.ms": "86400000",
+          "message.timestamp.type": "LogAppendTime",
+        },
+        "trading.late": { "message.timestamp.type": "LogAppendTime" },
+      };
+      const topics = (await wantedTopics(await loadApp("trading"))).map((topic) => ({
+        ...topic,
+        config: { ...topic.config, ...changed[topic.name] },
+      }));
+      await recreateTopics(stack.brokers, topics);
+      const { code, stderr } = await lockstep(["run"], env);
+      expect(code, stderr).toBe(1);
+      expect(stderr.match(/"trading[^"]*" refuses records [^,]*/g)).toEqual([
+        `"trading.signal.1m.dlq" refuses records more than 3600000 ms ahead of the broker's clock`,
+        `"trading.signal.5m.dlq" refuses records older than 3600000 ms`,
+      ]);
+    });
+  });
+
   test("an instance that was made with another group, or before partitions were added, is refused", async () => {
     await withDeployment({ app: "visits" }, async ({ env, groupId, stack }) => {
       const other = await lockstep(["run"], { ...env, LOCKSTEP_GROUP_ID: "another-group" });
