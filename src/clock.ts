@@ -37,4 +37,12 @@ export const systemClock: Clock = {
     }),
 };
 
+/** Resolves when the signal has aborted. */
+export function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}
+
 export const randomIds: IdSource = { token: () => randomUUID() };

@@ -18,6 +18,7 @@
 import { judge, judgedBefore } from "../actors/judge.ts";
 import type { FetchSink } from "../actors/ports.ts";
 import { InputQueues } from "../actors/take.ts";
+import { aborted } from "../clock.ts";
 import { assert, hasCode, isLockstepError, LockstepError } from "../errors.ts";
 import { type Acquired, type AcquireMode, acquire } from "./acquire.ts";
 import { Care, readSuspicion } from "./care.ts";
@@ -72,10 +73,12 @@ export class Shard {
     this.#context = context;
     this.#answered = answered;
     this.#wake = createWake(context.clock);
-    this.#life = this.#live().catch((error: unknown) => {
+    this.#life = this.#live().catch(async (error: unknown) => {
       this.#state = "halted";
       context.meter.entered("halted");
       context.log.halted(asLockstep(error));
+      await aborted(this.#abort.signal);
+      this.#enter("released");
       return false;
     });
   }
@@ -177,10 +180,7 @@ export class Shard {
         this.#memory = null;
         this.#enter("halted");
         log.halted(failure);
-        await new Promise<void>((resolve) => {
-          if (this.#abort.signal.aborted) resolve();
-          else this.#abort.signal.addEventListener("abort", () => resolve(), { once: true });
-        });
+        await aborted(this.#abort.signal);
         return null;
       }
     }

@@ -113,6 +113,7 @@ export function startSupervisor(options: SupervisorOptions): Supervisor {
     log,
   });
   const stopping = new AbortController();
+  let destroying = false;
   const slots: Slot[] = Array.from({ length: count }, (_, index) => ({
     index,
     port: null,
@@ -181,7 +182,8 @@ export function startSupervisor(options: SupervisorOptions): Supervisor {
       return await run.finally(gone);
     } catch (error) {
       const how = { stuck: stuck.signal.aborted, error, worker: slot.index };
-      if (await watchdog.ended(seat, how, stopping.signal)) options.observer.stepEndedWorker(slot.index);
+      const byStop = destroying && !how.stuck; // at the end of its time to drain, in the middle of a step like any other
+      if (!byStop && (await watchdog.ended(seat, how, stopping.signal))) options.observer.stepEndedWorker(slot.index);
       throw error;
     }
   }
@@ -209,6 +211,7 @@ export function startSupervisor(options: SupervisorOptions): Supervisor {
       for (const slot of slots) slot.port?.postMessage({ type: "stop" } satisfies ToWorker);
       const ended = Promise.all(slots.map((slot) => slot.ended)).then((all) => all.every((drained) => drained));
       const drained = await Promise.race([ended, clock.sleep(deadlineMs).then(() => false)]);
+      destroying = true;
       await pool.destroy(); // what has not drained is ended here: the next owner replays and publishes what is missing
       return drained;
     },

@@ -246,6 +246,22 @@ describe("a halt", () => {
     expect(bed.lines("retrying")).toHaveLength(5);
   });
 
+  test("ends with the assignment, also when nobody could say whose the shard is: what is shown of it goes", async () => {
+    const bed = new Bed();
+    const shard = bed.start();
+    await reaches(shard, "running");
+    bed.publisher.before = (call) => {
+      if (call !== "publish") return;
+      bed.store.before = failing("readShard", [fault("DATABASE_UNSUITABLE")]);
+      throw fault("PUBLISH_REFUSED");
+    };
+    bed.append(1);
+    await reaches(shard, "halted");
+    expect(bed.lines("halted")).toMatchObject([{ code: "DATABASE_UNSUITABLE" }]);
+    expect(await shard.revoke("test")).toBe(false);
+    expect(shard.state).toBe("released");
+  });
+
   test("A2: of an owner that was replaced, and is revoked at that moment, is a loss", async () => {
     for (const answers of [true, false]) {
       const bed = new Bed();

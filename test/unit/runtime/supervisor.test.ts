@@ -25,6 +25,48 @@ const entry = (report: unknown) => `
     return new Promise(() => {});
   }`;
 
+/** A thread that is in the middle of a step of shard 3 and hears nothing. */
+const BUSY = `
+  export default function run({ port, seat }) {
+    port.postMessage({ type: "report", report: null });
+    new Int32Array(seat, 0, 4).set([1, 1, 3, 0]);
+    return new Promise(() => setImmediate(() => { for (;;) {} }));
+  }`;
+
+const SURROUNDINGS = {
+  config: loadConfig({
+    LOCKSTEP_KAFKA_BROKERS: "nowhere:1",
+    LOCKSTEP_DATABASE_URL: "postgres://nobody@nowhere/none",
+    LOCKSTEP_WORKERS: "1",
+  }),
+  deployment: {} as never, // the thread looks at none of these
+  loaded: { path: "", code: "c", app: { inputs: [{ topic: "in" }] } } as never,
+  log: silent,
+  clock: systemClock,
+  leaveGroup: async () => {},
+};
+
+test("a worker that is ended because its time to drain is over was not ended by the step it was in", async () => {
+  const calls: string[] = [];
+  await withFile("entry.mjs", BUSY, async (path) => {
+    const supervisor = startSupervisor({
+      ...SURROUNDINGS,
+      entry: path,
+      suspects: { count: async () => void calls.push("counted") },
+      observer: {
+        workerStarted: () => calls.push("started"),
+        workerReported: () => calls.push("reported"),
+        workerEnded: () => calls.push("ended"),
+        stepEndedWorker: () => calls.push("step"),
+      },
+    });
+    await until(() => calls.includes("reported"), { what: "the worker to work", timeoutMs: 20_000 });
+    expect(await supervisor.stop(50)).toBe(false);
+    await until(() => calls.includes("ended"), { what: "the worker's end", timeoutMs: 20_000 });
+    expect(calls).toEqual(["started", "reported", "ended"]);
+  });
+});
+
 test("S-gone, W5: Postgres is away and a worker dies: it is gone from metrics and health at once, and its successor waits for the count", async () => {
   const meter = new WorkerMeter({
     worker: 0,
@@ -52,16 +94,7 @@ test("S-gone, W5: Postgres is away and a worker dies: it is gone from metrics an
 
   await withFile("entry.mjs", entry(meter.report()), async (path) => {
     const supervisor = startSupervisor({
-      config: loadConfig({
-        LOCKSTEP_KAFKA_BROKERS: "nowhere:1",
-        LOCKSTEP_DATABASE_URL: "postgres://nobody@nowhere/none",
-        LOCKSTEP_WORKERS: "1",
-      }),
-      deployment: {} as never, // the thread looks at none of these
-      loaded: { path: "", code: "c", app: { inputs: [{ topic: "in" }] } } as never,
-      log: silent,
-      clock: systemClock,
-      leaveGroup: async () => {},
+      ...SURROUNDINGS,
       entry: path,
       suspects: {
         async count() {
