@@ -45,7 +45,8 @@ export const relay = () =>
           }),
           stat({
             title: "WAL kept back",
-            about: "Between the server's end and what the slot has confirmed. Postgres keeps it on disk.",
+            about:
+              "What Postgres keeps on disk for the slot. It grows while no relay reads, and while a transaction stays open.",
             width: 4,
             unit: UNIT.bytes,
             steps: [
@@ -139,7 +140,7 @@ export const relay = () =>
           overTime({
             title: "WAL behind",
             about:
-              "slot: what Postgres must keep on disk. position: what a restart would read again. Both count all WAL of the server, " +
+              "slot: what Postgres keeps on disk for it. position: what a restart would read again. Both count all WAL of the server, " +
               "not only that of the table.",
             width: 12,
             unit: UNIT.bytes,

@@ -65,6 +65,7 @@ export interface RelayShown {
   } | null;
   readonly logEnd: string;
   readonly positionLagBytes: number | null;
+  /** What the server keeps for the slot. */
   readonly slotLagBytes: number | null;
   /** -1: no limit. */
   readonly maxSlotWalKeepMb: number;
@@ -94,7 +95,7 @@ export async function relayStatus(options: { json: boolean }, env: NodeJS.Proces
       ],
       ["end of the log", shown.logEnd],
       ["position behind it", bytes(shown.positionLagBytes)],
-      ["slot behind it", bytes(shown.slotLagBytes)],
+      ["log kept for the slot", bytes(shown.slotLagBytes)],
       ["max_slot_wal_keep_size", shown.maxSlotWalKeepMb < 0 ? "no limit" : `${shown.maxSlotWalKeepMb} MB`],
     );
     process.stdout.write(`${table.toString()}\n`);
@@ -145,7 +146,7 @@ export async function readStatus(of: { config: Config; loaded: LoadedApp; groupI
         },
       logEnd: formatLsn(server.flushed),
       positionLagBytes: position && Math.max(0, Number(server.flushed - position.lsn)),
-      slotLagBytes: slot && Number(server.flushed - slot.confirmed),
+      slotLagBytes: slot && Number(server.flushed - slot.restart),
       maxSlotWalKeepMb: slotKeepMb,
     };
   } finally {

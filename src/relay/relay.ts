@@ -155,7 +155,7 @@ function createHolder(context: RelayContext, session: LockSession, over: AbortSi
         const position = observer.position;
         observer.setUpChanged = observer.state === "running" && !published;
         observer.lag = slot && {
-          slotBytes: Number(server.flushed - slot.confirmed),
+          slotBytes: Number(server.flushed - slot.restart),
           positionBytes: position === null ? null : Math.max(0, Number(server.flushed - parseLsn(position))),
           walStatus: slot.walStatus,
           safeBytes: slot.safeBytes === null ? null : Number(slot.safeBytes),

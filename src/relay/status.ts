@@ -10,7 +10,7 @@ export const RELAY_STATES = ["starting", "standby", "running", "halted", "stoppe
 export type RelayState = (typeof RELAY_STATES)[number];
 
 export interface RelayLag {
-  /** From what the slot was told to the end of the log, bytes: what the server keeps for us. */
+  /** Bytes of log that the server keeps for the slot. */
   readonly slotBytes: number;
   /** From E to the end of the log, bytes. */
   readonly positionBytes: number | null;

@@ -25,6 +25,8 @@ export interface RelayRow {
 
 export interface SlotState {
   readonly confirmed: bigint;
+  /** From here on the server keeps its log for the slot: below `confirmed` by what was written since the oldest open transaction began. */
+  readonly restart: bigint;
   /** reserved, extended, unreserved or lost. */
   readonly walStatus: string;
   /** Of the session that streams from it. */
@@ -62,6 +64,7 @@ type InspectionColumns = {
   } | null;
   slot: {
     confirmed: string | null;
+    restart: string | null;
     wal_status: string | null;
     active_pid: number | null;
     plugin: string;
@@ -79,7 +82,7 @@ const INSPECT_SQL = `
       'outbox_table', r.outbox_table, 'group_id', r.group_id, 'system_identifier', r.system_identifier, 'publication', r.publication,
       'slot', r.slot, 'slot_lsn', r.slot_lsn::text, 'started', r.started_at IS NOT NULL, 'resync_reason', r.resync_reason) END AS row,
     CASE WHEN s.slot_name IS NOT NULL THEN json_build_object(
-      'confirmed', s.confirmed_flush_lsn::text, 'wal_status', s.wal_status, 'active_pid', s.active_pid, 'plugin', s.plugin,
+      'confirmed', s.confirmed_flush_lsn::text, 'restart', s.restart_lsn::text, 'wal_status', s.wal_status, 'active_pid', s.active_pid, 'plugin', s.plugin,
       'safe', s.safe_wal_size::text) END AS slot,
     EXISTS (SELECT FROM pg_publication p JOIN pg_publication_rel m ON m.prpubid = p.oid
       WHERE p.pubname = r.publication AND p.oid = r.publication_oid AND m.oid = r.member_oid
@@ -105,6 +108,7 @@ export async function inspectRelay(ask: Ask, app: string): Promise<Inspection> {
     server: { systemIdentifier: system_identifier, timeline, flushed: parseLsn(flushed) },
     slot: slot && {
       confirmed: parseLsn(slot.confirmed ?? "0/0"),
+      restart: parseLsn(slot.restart ?? slot.confirmed ?? "0/0"), // null: lost, and nothing is kept
       walStatus: slot.wal_status ?? "lost",
       activePid: slot.active_pid,
       plugin: slot.plugin,

@@ -183,7 +183,7 @@ export const METRICS = {
   ),
   lockstep_relay_last_commit_timestamp_seconds: gauge("When the relay last committed in Kafka."),
   lockstep_relay_position_lag_bytes: gauge("WAL between the server's end and the position committed in Kafka."),
-  lockstep_replication_slot_lag_bytes: gauge("WAL between the server's end and what the slot has confirmed."),
+  lockstep_replication_slot_lag_bytes: gauge("WAL that the server keeps for the slot, from its restart_lsn on."),
   lockstep_replication_slot_safe_bytes: gauge("WAL that may still be written before the slot is lost."),
   lockstep_replication_slot_wal_status: gauge("1 for the slot's wal_status.", ["status"]),
   lockstep_outbox_pending: gauge("Outbox rows that the relay has read and not published yet."),

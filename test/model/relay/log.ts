@@ -103,6 +103,7 @@ function startNow(read: Parameters<typeof startAt>[0]): Start {
     server: { ...LOG, flushed: endLsn(read.flushed) },
     slot: {
       confirmed: endLsn(read.confirmed),
+      restart: endLsn(read.confirmed),
       walStatus: "reserved",
       activePid: null,
       plugin: "pgoutput",

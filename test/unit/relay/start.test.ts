@@ -26,6 +26,7 @@ const row: NonNullable<Found["row"]> = {
 };
 const slot: NonNullable<Found["slot"]> = {
   confirmed: 150n,
+  restart: 140n,
   walStatus: "reserved",
   activePid: null,
   plugin: "pgoutput",
