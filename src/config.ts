@@ -185,6 +185,15 @@ export const SETTINGS = {
     max: 67_108_864,
     about: "bytes of one Kafka transaction of the relay, at most; a single row may exceed it",
   },
+  relayLingerMs: {
+    env: "LOCKSTEP_RELAY_LINGER_MS",
+    kind: "integer",
+    fallback: "100",
+    min: 0,
+    max: 60_000,
+    about:
+      "ms at least from one Kafka transaction of the relay to the next, so that database transactions share one: no row waits longer for others, and after a pause none waits; 0 = as many as Kafka takes, at the cost of the shards'",
+  },
   relayTimeoutMs: {
     env: "LOCKSTEP_RELAY_TIMEOUT_MS",
     kind: "integer",

@@ -14,6 +14,8 @@ export type RelayHook = (point: string) => void | Promise<void>;
 export interface RelaySettings {
   readonly batchRecordsMax: number;
   readonly batchBytesMax: number;
+  /** At least so long from the begin of one Kafka transaction to the next, unless a limit above is reached. */
+  readonly lingerMs: number;
   /** After which the position follows a log without rows for us. */
   readonly positionMs: number;
   /** After which an unchanged position is written again: Kafka forgets it after seven days. */

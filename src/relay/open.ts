@@ -72,6 +72,7 @@ export function createRelay(options: RelayOptions): RelayContext {
     settings: {
       batchRecordsMax: config.relayBatchRecordsMax,
       batchBytesMax: config.relayBatchBytesMax,
+      lingerMs: config.relayLingerMs,
       positionMs: config.relayPositionMs,
       refreshMs: REFRESH_MS,
       lockPollMs: LOCK_POLL_MS,

@@ -12,6 +12,7 @@
  *   RI1  Every transaction carries the position that is true once it is committed.
  *   RI2  The slot is told an LSN only after Kafka has committed a position of at least that.
  *   RI5  The position is read after the fence.
+ *   RI13 Rows wait for others until `lingerMs` after the last Kafka transaction began, and no longer: then all that are read go, together.
  */
 import { LockstepError } from "../errors.ts";
 import type { Writer } from "../kafka/transactional-writer.ts";
@@ -42,8 +43,8 @@ interface Session {
   readonly log: LogIdentity;
   /** As it stands in Kafka. */
   position: RelayPosition;
-  /** Monotonic ms of the last transaction. */
-  publishedMs: number;
+  /** Monotonic ms: when the last transaction began. */
+  begunMs: number;
 }
 
 /**
@@ -90,7 +91,7 @@ export async function runSession(context: RelayContext, lock: LockSession, signa
       row,
       log: { systemIdentifier, timeline, slot: row.slot },
       position: start.position,
-      publishedMs: clock.monotonicMs(),
+      begunMs: clock.monotonicMs(),
     };
     await publish(session, { records: [], deadLetters: 0, position: start.position, committedMs: [] }, { first: true });
     await hook("position-written");
@@ -165,7 +166,8 @@ async function relayRows(session: Session, stream: ReplicationStream): Promise<v
   const tickMs = Math.min(settings.positionMs, 1_000);
   try {
     while (!signal.aborted) {
-      const events = await stream.take(tickMs, signal);
+      const lingers = cutter.settled && cutter.rows > 0;
+      const events = await stream.take(lingers ? Math.min(lingersMs(session), tickMs) : tickMs, signal);
       let asked = false;
       let taken = events.filter(({ kind }) => kind === "insert").length;
       for (const event of events) {
@@ -189,14 +191,24 @@ async function relayRows(session: Session, stream: ReplicationStream): Promise<v
   }
 }
 
-/** Rows go at once when no database transaction is half read; a position alone when it is time, or the server waits for it. */
-function isDue({ context, position, publishedMs }: Session, cutter: Cutter, asked: boolean): boolean {
+/**
+ * When no database transaction is half read. RI13: rows go once nothing is to be waited for, or the server or whoever stops the relay waits;
+ * a position alone when it is time, or the server waits for it.
+ */
+function isDue(session: Session, cutter: Cutter, asked: boolean): boolean {
   if (!cutter.settled) return false;
-  if (cutter.rows > 0) return true;
+  const { context, position, begunMs, signal } = session;
+  if (cutter.rows > 0) return asked || signal.aborted || lingersMs(session) === 0;
   const { clock, settings } = context;
-  const idleMs = clock.monotonicMs() - publishedMs;
+  const idleMs = clock.monotonicMs() - begunMs;
   const moved = cutter.position.lsn > position.lsn || cutter.position.underWay !== position.underWay;
   return (moved && (asked || idleMs >= settings.positionMs)) || idleMs >= settings.refreshMs;
+}
+
+/** RI13. How much longer rows wait for others, whole ms. */
+function lingersMs({ context, begunMs }: Session): number {
+  const { clock, settings } = context;
+  return Math.max(0, Math.ceil(begunMs + settings.lingerMs - clock.monotonicMs()));
 }
 
 async function send(session: Session, stream: ReplicationStream, cutter: Cutter): Promise<void> {
@@ -214,6 +226,7 @@ async function publish(session: Session, cut: Cut, { first = false } = {}): Prom
   const { context, writer, targets, log } = session;
   const { observer, clock } = context;
   const { events, deadLetters } = targets;
+  session.begunMs = clock.monotonicMs();
   const partitionsOf = ({ topic, partitions }: { topic: string; partitions: number }) =>
     Array.from({ length: partitions }, (_, partition) => ({ topic, partition }));
   try {
@@ -227,7 +240,6 @@ async function publish(session: Session, cut: Cut, { first = false } = {}): Prom
     throw error;
   }
   session.position = cut.position;
-  session.publishedMs = clock.monotonicMs();
   observer.count("committed");
   observer.position = formatLsn(cut.position.lsn);
   if (cut.records.length > 0) published(context, cut);

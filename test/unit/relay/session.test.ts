@@ -42,11 +42,16 @@ function sessionOf(options: {
   fenced?: () => boolean;
   /** What the stream brings; then the session is told to stop. Absent: another session holds the slot. */
   events?: readonly StreamEvent[];
+  /** Instead: what it brings at which ms, ascending; the clock goes on while it is waited for. */
+  timed?: readonly (readonly [atMs: number, events: readonly StreamEvent[]])[];
   settings?: Partial<RelaySettings>;
+  onTake?: () => void;
 }) {
   const clock = new FakeClock();
   const asked: string[] = [];
   const published: Published[] = [];
+  const publishedMs: number[] = [];
+  const timed = options.timed && [...options.timed];
   const stop = new AbortController();
   const told = { fences: 0, opens: 0, closed: 0, acknowledged: [] as bigint[] };
   const lock = {
@@ -58,6 +63,7 @@ function sessionOf(options: {
   const writer = {
     publish: async (transaction: Published) => {
       published.push(transaction);
+      publishedMs.push(clock.nowMs);
     },
     close: async () => {
       told.closed += 1;
@@ -71,6 +77,7 @@ function sessionOf(options: {
     settings: {
       batchRecordsMax: 1_000,
       batchBytesMax: 1e6,
+      lingerMs: 0,
       positionMs: 1e6,
       refreshMs: 1e9,
       keepMs: 0,
@@ -93,11 +100,22 @@ function sessionOf(options: {
       }),
       openStream: async () => {
         told.opens += 1;
-        if (pending === undefined)
+        if (pending === undefined && timed === undefined)
           throw new LockstepError("STORE_UNAVAILABLE", "slot in use", { details: { sqlstate: "55006" } });
         return {
           queuedBytes: 0,
-          take: async () => {
+          take: async (waitMs: number) => {
+            options.onTake?.();
+            if (timed !== undefined) {
+              const [next] = timed;
+              if (next === undefined) stop.abort();
+              if (next === undefined || next[0] > clock.nowMs + waitMs) {
+                if (next !== undefined) clock.nowMs += waitMs;
+                return [];
+              }
+              clock.nowMs = Math.max(clock.nowMs, next[0]);
+              return timed.shift()![1];
+            }
             const taken = pending!;
             pending = [];
             if (taken.length === 0) stop.abort();
@@ -109,7 +127,7 @@ function sessionOf(options: {
       },
     },
   } as unknown as RelayContext;
-  return { clock, asked, published, stop, told, run: () => runSession(context, lock, stop.signal) };
+  return { clock, asked, published, publishedMs, stop, told, run: () => runSession(context, lock, stop.signal) };
 }
 
 describe("deadlines", () => {
@@ -146,8 +164,9 @@ describe("deadlines", () => {
   });
 });
 
-/** One database transaction of so many rows, each of so many bytes in the log. */
-function transaction(rows: number, bytes: number): StreamEvent[] {
+/** One database transaction of so many rows, each of so many bytes in the log; `nth` in the log. */
+function transaction(rows: number, bytes: number, nth = 0): StreamEvent[] {
+  const commitLsn = BigInt(0x20 + 0x20 * nth);
   const values = new Map(
     Object.entries({
       event_id: "11111111-1111-4111-8111-111111111111",
@@ -159,9 +178,9 @@ function transaction(rows: number, bytes: number): StreamEvent[] {
     }).map(([name, text]) => [name, Buffer.from(text)]),
   );
   return [
-    { kind: "begin", commitLsn: 0x20n, committedMs: 0 },
+    { kind: "begin", commitLsn, committedMs: 0 },
     ...Array.from({ length: rows }, () => ({ kind: "insert" as const, table: "app.outbox", values, bytes })),
-    { kind: "commit", commitLsn: 0x20n, endLsn: 0x30n },
+    { kind: "commit", commitLsn, endLsn: commitLsn + 0x10n },
   ];
 }
 
@@ -182,5 +201,47 @@ describe("limits of one Kafka transaction", () => {
     // RI2: all but the last lie inside the database transaction.
     const whole = sizes.at(-1) === 0 ? [] : [0x30n];
     expect(told.acknowledged.filter((lsn) => lsn > 0x10n)).toEqual(whole);
+  });
+});
+
+describe("RI13: rows wait for others until the linger is over since the last Kafka transaction began", () => {
+  const at = (...times: number[]) => times.map((ms, nth) => [ms, transaction(1, 100, nth)] as const);
+  const quiet = [9_000, []] as const;
+  const asks: StreamEvent = { kind: "reached", endLsn: 0x30n, asked: true };
+  const halves = (firstMs: number, secondMs: number) => {
+    const [begin, row, commit] = transaction(1, 100) as [StreamEvent, StreamEvent, StreamEvent];
+    return [[firstMs, [begin, row]] as const, [secondMs, [commit]] as const];
+  };
+
+  test.each<[name: string, timed: (readonly [number, readonly StreamEvent[]])[], sent: string]>([
+    ["one after a pause goes at once", at(500), "1 at 500"],
+    ["several share one, and none waits longer than that", [...at(500, 510, 530, 599), quiet], "1 at 500, 3 at 600"],
+    ["each that comes later than that goes at once", at(500, 600, 701), "1 at 500, 1 at 600, 1 at 701"],
+    ["a server that asks is not kept waiting", [...at(500, 510), [520, [asks]]], "1 at 500, 1 at 520"],
+    ["nor who stops the relay", at(500, 510), "1 at 500, 1 at 510"],
+    ["half a database transaction is waited for", [...halves(500, 5_000)], "1 at 5000"],
+  ])("%s", async (_, timed, sent) => {
+    const { published, publishedMs, run } = sessionOf({ timed, settings: { lingerMs: 100 } });
+    await run();
+    const said = published.map(({ records }, nth) => `${records.length} at ${publishedMs[nth]}`);
+    expect(said.join(", ")).toBe(`0 at 0, ${sent}`);
+  });
+
+  test("a limit that is reached ends the wait", async () => {
+    const timed = [[10, transaction(4, 100)] as const];
+    const { published, publishedMs, run } = sessionOf({ timed, settings: { lingerMs: 100, batchRecordsMax: 4 } });
+    await run();
+    expect(published.map(({ records }, nth) => [publishedMs[nth], records.length])).toEqual([
+      [0, 0],
+      [10, 4],
+    ]);
+  });
+
+  test("while rows wait the loop sleeps, also inside a database transaction", async () => {
+    let takes = 0;
+    const timed = halves(500, 60_500);
+    const { run } = sessionOf({ timed, settings: { lingerMs: 100 }, onTake: () => (takes += 1) });
+    await run();
+    expect(takes).toBeLessThan(100);
   });
 });
