@@ -51,8 +51,11 @@ export interface RelayShown {
   readonly group: string;
   /** Session that has the lock; null: nobody. */
   readonly holder: { readonly pid: number; readonly name: string } | null;
-  /** What a relay that starts now would do. */
+  /** Of the holder, as seen from outside: it reads the slot; it does not (yet, or because a server is away); there is none. */
+  readonly state: "running" | "starting" | "none";
+  /** What a relay that starts now would meet: what it would halt for, or that Kafka does not answer. */
   readonly fault: { readonly code: string; readonly message: string } | null;
+  /** null: there is none, or Kafka does not answer. */
   readonly position: {
     readonly lsn: string;
     readonly underWay: { readonly commit: string; readonly rows: number } | null;
@@ -71,7 +74,7 @@ export interface RelayShown {
   readonly maxSlotWalKeepMb: number;
 }
 
-/** Exit code 0: a relay works, or could; 1: it has halted or would. */
+/** Exit code 0: a relay works, or could; 1: it has halted or would, or cannot work without Kafka. */
 export async function relayStatus(options: { json: boolean }, env: NodeJS.ProcessEnv): Promise<number> {
   const { config, loaded, groupId } = await prepare(env);
   const shown = await readStatus({ config, loaded, groupId });
@@ -80,7 +83,8 @@ export async function relayStatus(options: { json: boolean }, env: NodeJS.Proces
     const { position, slot, holder, fault } = shown;
     const table = new Table({ style: { head: [], border: [] } });
     table.push(
-      ["works in", holder === null ? "nobody has the lock" : `${holder.name} (session ${holder.pid})`],
+      ["lock", holder === null ? "nobody has it" : `${holder.name} (session ${holder.pid})`],
+      ["state", STATES[shown.state]],
       [
         "position",
         position === null
@@ -104,6 +108,12 @@ export async function relayStatus(options: { json: boolean }, env: NodeJS.Proces
   return shown.fault === null ? EXIT.ok : EXIT.failure;
 }
 
+const STATES: Readonly<Record<RelayShown["state"], string>> = {
+  running: "running: the holder reads the slot",
+  starting: "starting: the holder does not read the slot; its log, and /readyz?verbose, say why",
+  none: "no relay has the lock",
+};
+
 export async function readStatus(of: { config: Config; loaded: LoadedApp; groupId: string }): Promise<RelayShown> {
   const { config, loaded, groupId } = of;
   const { app } = loaded;
@@ -115,15 +125,19 @@ export async function readStatus(of: { config: Config; loaded: LoadedApp; groupI
     const inspect = () =>
       inspectRelay(async (text, values) => (await query(pool, text, values)).rows as never, app.name);
     const before = await inspect();
-    const committed = await ports.committed();
+    let fault: RelayShown["fault"] = null;
+    let committed: Awaited<ReturnType<typeof ports.committed>> = null;
+    try {
+      committed = await ports.committed();
+    } catch (error) {
+      fault = faultOf(error);
+    }
     const inspection = { ...before, server: (await inspect()).server };
     const { rows: holders } = await query<{ pid: number; name: string }>(pool, LOCK_HOLDER_SQL, [app.name]);
-    let fault: RelayShown["fault"] = null;
     try {
-      decideStart({ ...inspection, app: app.name, groupId, committed });
+      if (fault === null) decideStart({ ...inspection, app: app.name, groupId, committed });
     } catch (error) {
-      if (!isLockstepError(error)) throw error;
-      fault = { code: error.code, message: error.message };
+      fault = faultOf(error);
     }
     const { row, slot, server, slotKeepMb } = inspection;
     const position = committed && (parsePosition(committed.offset, committed.metadata)?.position ?? null);
@@ -132,6 +146,7 @@ export async function readStatus(of: { config: Config; loaded: LoadedApp; groupI
       app: app.name,
       group: groupId,
       holder: holders[0] ?? null,
+      state: holders.length === 0 ? "none" : slot === null || slot.activePid === null ? "starting" : "running",
       fault,
       position: position && {
         lsn: formatLsn(position.lsn),
@@ -153,6 +168,11 @@ export async function readStatus(of: { config: Config; loaded: LoadedApp; groupI
     await ports.close();
     await pool.end();
   }
+}
+
+function faultOf(error: unknown): { code: string; message: string } {
+  if (!isLockstepError(error)) throw error;
+  return { code: error.code, message: error.message };
 }
 
 export async function relayResync(

@@ -1,16 +1,18 @@
 /**
  * A relay: stands by for the lock, works while it has it, and says what it does (docs/relay.md).
  *
- *   starting -> standby -> running -> standby      the fence was lost
- *      ^                      |-----> halted -> standby      what it found needs a person; it looks again every `haltMs`
- *      |                      '-----> stopped
- *      '--- from anywhere: the session of the lock was lost, or cannot be opened
+ *   starting <-> standby      another relay has the lock, or the fence was lost
+ *      |  ^
+ *      v  '--- from anywhere: the session of the lock was lost or cannot be opened, or what worked with it has failed
+ *   running -> halted -> starting | standby      what it found needs a person; it looks again every `haltMs`
+ *   stopped, from anywhere
  *
  * A failure that can pass ends the session, not the lock: the next session begins with a fence, after a pause. Nothing here ends the
  * process: shards go on without a relay.
  *
  * Invariants
- *   RI11  A relay without a session in Postgres says so: it is `starting`, with the reason, and what waits is the older the longer it lasts.
+ *   RI11  A relay that cannot work says so: without Postgres, or Kafka, it is `starting`, with the reason, and what waits is the older the
+ *         longer it lasts.
  *         Pending is every row that was read.
  *   RI12  To stand by, or halted, costs the same however long: nothing is added to a signal with each look.
  */
@@ -84,6 +86,7 @@ function createHolder(context: RelayContext, session: LockSession, over: AbortSi
     const measuring = measure(signal);
     let backoffMs = BACKOFF_MS_MIN;
     saidStandby = false;
+    if (observer.state === "standby") observer.state = "starting"; // one that has halted has, until it runs
     try {
       await hook("locked");
       while (!signal.aborted) {
@@ -93,6 +96,7 @@ function createHolder(context: RelayContext, session: LockSession, over: AbortSi
         } catch (error) {
           if (session.lost.aborted || stop.aborted) break;
           observer.waitingSinceMs ??= clock.wallMs();
+          if (observer.state === "running") saidHalt = "";
           if (isFenced(error)) {
             log.warn({ event: "relay-fenced", err: error }, "another relay has fenced this one");
             await giveWay();
@@ -104,6 +108,7 @@ function createHolder(context: RelayContext, session: LockSession, over: AbortSi
           }
           if (clock.monotonicMs() - begunMs > BACKOFF_MS_MAX * 2) backoffMs = BACKOFF_MS_MIN;
           observer.count("restarts");
+          observer.state = "starting"; // RI11
           observer.reason = { code: error.code, message: error.message };
           log.warn(
             { event: "relay-retrying", err: error, inMs: backoffMs },
@@ -134,11 +139,10 @@ function createHolder(context: RelayContext, session: LockSession, over: AbortSi
   async function halt(error: unknown): Promise<void> {
     await session.unlock();
     const { code = "INVARIANT_BROKEN", message = String(error) } = (error ?? {}) as { code?: string; message?: string };
-    const hadRun = observer.state === "running";
     observer.state = "halted";
     observer.reason = { code, message };
     // Said once until it has run again; messages name positions, and the server's log moves on.
-    if (code !== saidHalt || hadRun)
+    if (code !== saidHalt)
       log.error(
         { event: "relay-halted", app, err: error },
         "the relay halted; shards go on, and the outbox table fills",

@@ -4,7 +4,7 @@
  */
 
 /**
- *   starting -> standby -> running -> standby | halted | stopped      halted -> standby (it looks again)
+ * Which follows which: relay.ts. A relay that cannot work (RI11) is `starting`, with the reason.
  */
 export const RELAY_STATES = ["starting", "standby", "running", "halted", "stopped"] as const;
 export type RelayState = (typeof RELAY_STATES)[number];

@@ -86,7 +86,7 @@ export class RelayMeter {
       return `nothing heard of the relay for ${Math.round((this.#missed * REPORT_EVERY_MS) / 1000)} s`;
     const { state, reason } = this.#latest;
     const why = reason ? `${reason.code}, ${reason.message}` : "it does not say why";
-    if (state === "starting" && reason !== null) return `the relay cannot start: ${why}`;
+    if (state === "starting" && reason !== null) return `the relay cannot work: ${why}`;
     return state === "halted" ? `the relay is halted: ${why}` : null;
   }
 }

@@ -124,6 +124,57 @@ test("RI11: a relay that has lost Postgres, and does not get it back, is startin
   await relay.end();
 });
 
+test("RI11: a relay that works without Kafka is starting, with the reason, and ages, whatever it was before", async () => {
+  for (const before of ["standby", "running", "halted"] as const) {
+    const relay = startRelay({
+      openSession: async () => sessionOf(),
+      fence: async () => {
+        if (!relay.lines.includes("relay-retrying")) Object.assign(relay.observer, { state: before });
+        throw new LockstepError("KAFKA_UNAVAILABLE", "No broker answers.");
+      },
+    });
+    const { lines, observer } = relay;
+    await until(() => lines.includes("relay-retrying"), { what: "the failure" });
+    const report = observer.report(Date.now() + 60_000);
+    expect(report).toMatchObject({ state: "starting", reason: { code: "KAFKA_UNAVAILABLE" } });
+    expect(report.oldestAgeMs).toBeGreaterThan(50_000);
+    await relay.end();
+  }
+});
+
+test("RI11: who takes over from standing by is starting until it runs", async () => {
+  let has = false;
+  const seen: string[] = [];
+  const relay = startRelay({
+    openSession: async () => sessionOf({ tryLock: async () => has }),
+    fence: async () => {
+      seen.push(relay.observer.state);
+      return contradiction();
+    },
+  });
+  await until(() => relay.observer.state === "standby", { what: "it to stand by" });
+  has = true;
+  await until(() => relay.observer.state === "halted", { what: "it to halt" });
+  expect(seen).toEqual(["starting"]);
+  await relay.end();
+});
+
+test("a halt is said once, and again after it has run", async () => {
+  let looks = 0;
+  const relay = startRelay({
+    openSession: async () => sessionOf(),
+    settings: { haltMs: 1 },
+    fence: async () => {
+      looks += 1;
+      if (looks === 5) relay.observer.state = "running"; // as a session that has got further
+      return contradiction();
+    },
+  });
+  await until(() => looks > 10, { what: "the relay to look 10 times" });
+  await relay.end();
+  expect(relay.lines.filter((line) => line === "relay-halted")).toHaveLength(2);
+});
+
 test("RI12: standing by and halting again and again leaves nothing on the signals", async () => {
   const any = vi.spyOn(AbortSignal, "any");
   const lost = new AbortController();

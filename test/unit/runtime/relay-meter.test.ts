@@ -74,7 +74,7 @@ test("RI11: one that is starting is ready, until it says why it cannot", async (
   expect(await meter.check.run()).toBeNull();
   observer.reason = { code: "STORE_UNAVAILABLE", message: "the connection ended" };
   report();
-  expect(await meter.check.run()).toBe("the relay cannot start: STORE_UNAVAILABLE, the connection ended");
+  expect(await meter.check.run()).toBe("the relay cannot work: STORE_UNAVAILABLE, the connection ended");
 });
 
 test("a thread that dies takes its gauges with it, and is counted, as a restart too", async () => {
