@@ -34,6 +34,8 @@ export interface KafkaClusterPlan {
 export interface KafkaNode {
   readonly id: number;
   readonly address: string;
+  /** Its logs, settings and data; removed when the stack is stopped. */
+  readonly folder: string;
   /** Of the running process; null while it is down. */
   readonly pid: number | null;
   /** SIGKILL. Resolves when the process is gone. */
@@ -78,6 +80,7 @@ export async function createKafkaNode(plan: KafkaClusterPlan, node: KafkaNodePla
   return {
     id: node.id,
     address: `127.0.0.1:${node.port}`,
+    folder,
     get pid() {
       return server === null || server.ending() !== null ? null : server.pid;
     },

@@ -18,6 +18,7 @@ import { join, resolve } from "node:path";
 import { createProgress, EXIT, printJson } from "../../src/cli/output.ts";
 import { type Stack, startStack } from "../../src/stack/index.ts";
 import { faultsOf, table } from "./figures.ts";
+import { keepServers } from "./keep.ts";
 import { optionsOf } from "./options.ts";
 import { prepare } from "./prepare.ts";
 import { drawSchedule, scheduleText } from "./schedule.ts";
@@ -79,12 +80,20 @@ export async function main(args: readonly string[], env: NodeJS.ProcessEnv): Pro
     await appendFile(join(dir, "failure.txt"), `${(error as Error).stack}\n`);
     return EXIT.failure;
   } finally {
+    const keeps = failed && !stop.signal.aborted;
+    // It has failed already: what cannot be kept is said, and does not stand in the way of the stack's end.
+    const kept = keeps && stack !== null ? await keepServers(stack, dir).catch(notKept) : [];
     await stack?.stop();
-    if (failed && !stop.signal.aborted)
+    if (keeps) {
+      progress.say(`kept: ${[join(dir, "instances"), ...kept].join(", ")}`);
       progress.say(
-        `the same schedule again: --seed ${options.seed} --minutes ${options.minutes} --session-ms ${options.sessionMs}; logs: ${dir}`,
+        `the same schedule again: --seed ${options.seed} --minutes ${options.minutes} --session-ms ${options.sessionMs}`,
       );
-    else if (!options.keep) await rm(dir, { recursive: true, force: true });
+    } else if (!options.keep) await rm(dir, { recursive: true, force: true });
     for (const end of endings) end();
   }
+}
+
+function notKept(error: unknown): string[] {
+  return [`not the servers' folders (${(error as Error).message})`];
 }
