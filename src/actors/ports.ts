@@ -220,6 +220,12 @@ export interface PublisherPort {
   fence(transactionalId: string): Promise<TransactionalWriter | null>;
   /** R2. Offsets of one partition number of all inputs, of the app's group. @throws {LockstepError} KAFKA_UNAVAILABLE */
   committed(shard: number): Promise<Record<string, CommittedOffset>>;
+  /**
+   * The same, read from the log that the coordinator's answer should come from. Slower; asked when the answer needs a second witness.
+   * @returns null where that log may not be read
+   * @throws {LockstepError} KAFKA_UNAVAILABLE
+   */
+  committedInLog(shard: number): Promise<Record<string, CommittedOffset> | null>;
   /** Partition count of each input, as the cluster has it now. @throws {LockstepError} KAFKA_UNAVAILABLE */
   partitionCounts(): Promise<Record<string, number>>;
   /** Of the cluster that answers now. @throws {LockstepError} KAFKA_UNAVAILABLE */

@@ -69,7 +69,8 @@ export async function readOffsets(
   });
 }
 
-async function leaderOf(connection: Connection, topic: string, partition: number): Promise<number> {
+/** @throws kafkajs' error, or one that can pass: there is no leader now */
+export async function leaderOf(connection: Connection, topic: string, partition: number): Promise<number> {
   await connection.watch([topic]);
   const nodeId = connection.leader(topic, partition);
   if (nodeId === null) throw leaderMissing(topic, partition);

@@ -4,8 +4,8 @@
  * Invariant
  *   B1  `committed` never writes: offsets are fetched from the group's coordinator by a plain OffsetFetch.
  *
- * What is read after a fence of the shard's id is final: InitProducerId has completed the predecessor's transaction, and
- * pending offsets are not shown. Without it, the old offset would be shown (OffsetFetch v4 knows no "require stable"), even
+ * What is read after a fence of the shard's id is final, unless the coordinator has not read its log to the end (offsets-log.ts):
+ * InitProducerId has completed the predecessor's transaction, and pending offsets are not shown. Without it, the old offset would be shown (OffsetFetch v4 knows no "require stable"), even
  * right after a publish: Kafka answers EndTxn before it has written the markers.
  */
 import { formatOffsetMetadata } from "../actors/offset-metadata.ts";
@@ -13,6 +13,7 @@ import type { CommittedOffset, PublisherPort } from "../actors/ports.ts";
 import { assert, LockstepError } from "../errors.ts";
 import type { KafkaClient } from "./client.ts";
 import { openConnection, persist } from "./connection.ts";
+import { readOffsetsLog } from "./offsets-log.ts";
 import { readOffsets } from "./partition-log.ts";
 import type { PublishHook } from "./transactional-writer.ts";
 import { fenceWriter } from "./transactional-writer.ts";
@@ -79,6 +80,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
       }
       return committed;
     },
+    committedInLog: (partition) => readOffsetsLog({ client, groupId, topics, partition, deadlineMs }),
     async watermarks(shard) {
       const found: Record<string, { low: bigint; high: bigint }> = {};
       for (const topic of topics) {

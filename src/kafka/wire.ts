@@ -106,6 +106,7 @@ export interface WireCluster extends Omit<Cluster, "findBroker" | "getNodeIds" |
   metadata(of: { topics: string[] }): Promise<{ clusterId: string }>;
 }
 
+export const READ_UNCOMMITTED = 0;
 export const READ_COMMITTED = 1;
 
 export const COORDINATOR = { group: 0, transaction: 1 } as const;

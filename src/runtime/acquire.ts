@@ -13,15 +13,17 @@
  *   A2  A halt is only reported after the row was read again and still has our token; otherwise the shard is lost, not halted.
  *   A3  Redo is published in order of seq, in ONE Kafka transaction, with P's positions and the token of commit P.
  *   A4  An F1 whose outcome is unknown is lost: its token is thrown away for good.
+ *   A5  Nothing is published, rewritten or halted on the word of the group's coordinator alone: it can answer before it has read its
+ *       log to the end. Where that log can be read and has a later commit, the log is believed. (K1 in docs/protocol.md)
  *
  * What a crash between two steps leaves stands in docs/protocol.md, "Acquire".
  */
-import type { Ownership, ShardRow, TransactionalWriter } from "../actors/ports.ts";
+import type { CommittedOffset, Ownership, ShardRow, TransactionalWriter } from "../actors/ports.ts";
 import type { OutputRecord, Positions } from "../actors/record.ts";
 import { decodeRedo } from "../actors/redo-codec.ts";
 import { hasCode, isLockstepError, LockstepError } from "../errors.ts";
 import { checkCluster, checkLog, checkPartitions } from "./check-log.ts";
-import { reconcile } from "./reconcile.ts";
+import { commitOf, type Reconciliation, reconcile } from "./reconcile.ts";
 import { inputTopics, type ShardContext } from "./shard-context.ts";
 
 /** Journal rows read at once while reconciling: k lies in [c, P], and P - c is small. */
@@ -139,7 +141,7 @@ async function reconcileShard(
 ): Promise<Acquired["row"] | null> {
   const { store, publisher, shard, hook, log, instance } = context;
   checkCluster(context, await publisher.clusterId());
-  const committed = await publisher.committed(shard); // R2
+  const answered = await publisher.committed(shard); // R2
   await hook("acquire.r2");
   let row = await store.readShard(shard); // R1
   if (row.token !== ownership.token) return null;
@@ -168,16 +170,19 @@ async function reconcileShard(
     );
   }
   const tokens = new Map(journal.map((r) => [r.seq, r.token]));
-  const decision = reconcile({
-    instance,
-    topics: inputTopics(context),
-    committed,
-    seq: row.seq,
-    confirmed: row.confirmed,
-    positions,
-    redoSeqs: redo.map((r) => r.seq),
-    journalToken: (k) => tokens.get(k) ?? null,
-  });
+  const decide = (committed: Record<string, CommittedOffset>) =>
+    reconcile({
+      instance,
+      topics: inputTopics(context),
+      committed,
+      seq: row.seq,
+      confirmed: row.confirmed,
+      positions,
+      redoSeqs: redo.map((r) => r.seq),
+      journalToken: (k) => tokens.get(k) ?? null,
+    });
+  const committed = await witnessed(context, answered, decide(answered));
+  const decision = decide(committed);
   const ours = topicTable(inputTopics(context), positions, committed);
   if (decision.kind === "halt") {
     throw new LockstepError("POSITIONS_CONTRADICT", `Shard ${shard}: ${decision.why}. ${ours}`, {
@@ -200,6 +205,25 @@ async function reconcileShard(
   if (decision.kind === "publish") log.redoPublished({ from: decision.from, to: decision.to, records: records.length });
   if (decision.kind === "rewrite") log.offsetsRewritten(row.seq);
   return { ...row, positions };
+}
+
+/**
+ * A5: an answer that would make us publish, rewrite or halt is compared with the log that it should come from.
+ * @returns what the log has when that is a later commit, else the answer
+ */
+async function witnessed(
+  context: ShardContext,
+  answered: Record<string, CommittedOffset>,
+  decision: Reconciliation,
+): Promise<Record<string, CommittedOffset>> {
+  if (decision.kind === "clean" || decision.kind === "first") return answered;
+  const topics = inputTopics(context);
+  const found = await context.publisher.committedInLog(context.shard);
+  const inLog = found && commitOf(found, topics);
+  const known = commitOf(answered, topics);
+  if (found === null || inLog === null || (known !== null && known >= inLog)) return answered;
+  context.log.offsetsStale({ answered: known, inLog });
+  return found;
 }
 
 function topicTable(

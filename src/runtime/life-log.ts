@@ -14,6 +14,7 @@ export interface LifeLog {
   started(positions: Record<string, string>): void;
   redoPublished(details: { from: number; to: number; records: number }): void;
   offsetsRewritten(seq: number): void;
+  offsetsStale(details: { answered: number | null; inLog: number }): void;
   replaying(details: { from: number; to: number }): void;
   replayProgress(details: { seq: number; to: number; records: number }): void;
   running(details: { epoch: number; seq: number; replayed: number; reused: boolean; ms: number }): void;
@@ -53,6 +54,11 @@ export function createLifeLog(log: Log): LifeLog {
       log.debug({ event: "fencing", transactionalId, attempt }, "predecessor's transaction is still being completed"),
     started: (positions) => log.info({ event: "started", positions }, "fixed the start positions of a new shard"),
     redoPublished: info("redo-published", "published commits that Postgres had and Kafka had not"),
+    offsetsStale: (details) =>
+      log.warn(
+        { event: "offsets-stale", ...details },
+        "the group's coordinator does not know what its log has; went by the log",
+      ),
     offsetsRewritten: (seq) =>
       log.warn({ event: "offsets-rewritten", seq }, "the group's offsets had expired; wrote them again from Postgres"),
     replaying: info("replaying", "replaying the journal"),

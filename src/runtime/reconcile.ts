@@ -74,6 +74,18 @@ export function reconcile(request: ReconcileRequest): Reconciliation {
   return { kind: "publish", from: k + 1, to: P };
 }
 
+/** The commit that all inputs carry; null when they do not carry one of ours, and the same. */
+export function commitOf(
+  committed: Readonly<Record<string, CommittedOffset>>,
+  topics: readonly string[],
+): number | null {
+  const marks = topics.map((topic) => parseOffsetMetadata(committed[topic]?.metadata ?? ""));
+  const first = marks[0] ?? null;
+  return first !== null && marks.every((mark) => mark?.seq === first.seq && mark.token === first.token)
+    ? first.seq
+    : null;
+}
+
 function halt(why: string): Reconciliation {
   return { kind: "halt", why };
 }

@@ -30,6 +30,8 @@ export const FAULTS = {
   "transaction timed out": "the coordinator aborts an open transaction and fences its producer",
   "partition passed over":
     "an abort passes over a partition that has no leader at that moment, and leaves its records open",
+  "coordinator behind":
+    "the group's coordinator answers before it has read its log: with offsets of an earlier moment, or with none",
   "session ended": "Postgres ends a session that sat idle inside its transaction",
   "lock wait over": "a statement gave up waiting for a row that another session holds",
 } as const;
@@ -86,6 +88,8 @@ export interface Faults {
   atPoint(): boolean;
   /** Draws whether an abort passes over a partition. */
   passesOver(): boolean;
+  /** Draws whether the group's coordinator answers as of an earlier moment, and as of which: 0 <= x < 1 of what it had. */
+  answersAsOf(): number | null;
   readonly plans: readonly Plan[];
   /** Notes that a fault took effect. */
   count(kind: FaultKind): void;
@@ -99,15 +103,18 @@ export interface Weather {
   readonly calls: Readonly<Partial<Record<CallFault, number>>>;
   readonly atPoint: number;
   readonly passesOver: number;
+  readonly answersOld: number;
   readonly plans: readonly Plan[];
 }
 
-export const NO_FAULTS: Weather = { calls: {}, atPoint: 0, passesOver: 0, plans: [] };
+export const NO_FAULTS: Weather = { calls: {}, atPoint: 0, passesOver: 0, answersOld: 0, plans: [] };
 
 export function createFaults(weather: Weather, random: Random): Faults {
   const counts = new Map<FaultKind, number>();
   const calls = Object.entries(weather.calls) as [CallFault, number][];
   let ended = false;
+  // Of their own, so that seeds of before this kind draw what they drew.
+  const answers = random.fork("answers");
   const count = (kind: FaultKind) => void counts.set(kind, (counts.get(kind) ?? 0) + 1);
   return {
     ofCall() {
@@ -124,6 +131,11 @@ export function createFaults(weather: Weather, random: Random): Faults {
       const drawn = !ended && random.chance(weather.passesOver);
       if (drawn) count("partition passed over");
       return drawn;
+    },
+    answersAsOf() {
+      if (ended || !answers.chance(weather.answersOld)) return null;
+      count("coordinator behind");
+      return answers.next();
     },
     plans: weather.plans,
     count,
@@ -156,10 +168,12 @@ export function drawWeather(random: Random, { durationMs, sessionTimeoutMs }: We
       kind === "zombie" ? sessionTimeoutMs * (1.2 + random.next() * 2) : random.next() ** 2 * sessionTimeoutMs;
     plans.push({ kind, atMs: Math.floor(random.next() * durationMs), lastsMs: Math.ceil(lastsMs) });
   }
+  const answers = random.fork("answers");
   return {
     calls,
     atPoint: random.chance(0.4) ? random.next() ** 2 * KILL_RATE_MAX : 0,
     passesOver: random.chance(0.2) ? random.next() : 0,
+    answersOld: answers.chance(0.2) ? answers.next() : 0,
     plans: plans.sort((a, b) => a.atMs - b.atMs),
   };
 }

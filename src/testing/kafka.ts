@@ -127,6 +127,20 @@ export class MemoryKafka {
     );
   }
 
+  /** What the group's coordinator answers: from memory, which it may not have filled from the log yet. */
+  offsetsAnswered(partition: number, topics: readonly string[]): Record<string, CommittedOffset> {
+    const asOf = this.#faults.answersAsOf();
+    if (asOf === null) return this.offsetsOf(partition, topics);
+    const written = this.transactions.filter(({ offsets }) => offsets[0]!.partition === partition);
+    const last = written[Math.floor(asOf * (written.length + 1)) - 1];
+    return Object.fromEntries(
+      topics.map((topic) => {
+        const found = last?.offsets.find((each) => each.topic === topic);
+        return [topic, found ? { offset: found.offset, metadata: found.metadata } : { offset: null, metadata: "" }];
+      }),
+    );
+  }
+
   // ------------------------------------------------------------------------------------------------------------ requests
 
   initProducerId(transactionalId: string, timeoutMs: number): ProducerIdentity & { timeoutMs: number } {

@@ -58,7 +58,8 @@ export function createMemoryPublisher(options: MemoryPublisherOptions): Publishe
         throw error;
       }
     },
-    committed: (shard) => read("committed", () => kafka.offsetsOf(shard, topics)),
+    committed: (shard) => read("committed", () => kafka.offsetsAnswered(shard, topics)),
+    committedInLog: (shard) => read("committedInLog", () => kafka.offsetsOf(shard, topics)),
     partitionCounts: () =>
       read("partitionCounts", () => Object.fromEntries(topics.map((topic) => [topic, kafka.partitions(topic)]))),
     clusterId: () => read("clusterId", () => CLUSTER_ID),

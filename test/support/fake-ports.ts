@@ -231,9 +231,17 @@ export class FakePublisher implements PublisherPort {
     };
   }
 
+  /** What the coordinator answers instead of what stands in its log. */
+  answers: Record<string, CommittedOffset> | null = null;
+  /** Whether its log may be read. */
+  logIsReadable = true;
   async committed(): Promise<Record<string, CommittedOffset>> {
     await this.before("committed");
-    return { ...this.offsets };
+    return { ...(this.answers ?? this.offsets) };
+  }
+  async committedInLog(): Promise<Record<string, CommittedOffset> | null> {
+    await this.before("committedInLog");
+    return this.logIsReadable ? { ...this.offsets } : null;
   }
   clusterNow = "cluster";
   async clusterId(): Promise<string> {
