@@ -49,6 +49,8 @@ test("G1: after a fence the log says what the coordinator answers, from nothing 
   const { publisher, groupId, commit, at, nothing } = await scene();
   const other = await fence(publisher, groupId, 0);
   const first = await fence(publisher, groupId);
+  // Asking the coordinator is also what makes the log of a new cluster.
+  expect(await publisher.committed(SHARD)).toEqual(nothing);
   expect(await publisher.committedInLog(SHARD)).toEqual(nothing);
   await commit(first, 1);
   await fence(publisher, groupId);
