@@ -28,6 +28,8 @@ export interface OffsetsLogRequest {
   readonly partition: number;
   /** Failures that can pass are retried for so long. */
   readonly deadlineMs: number;
+  /** Offsets to go back at first, default 5,000. */
+  readonly backFirst?: bigint;
 }
 
 const OFFSETS_TOPIC = "__consumer_offsets";
@@ -64,7 +66,7 @@ async function read(
   await persist(connection, { what, deadlineMs }, () => connection.watch([OFFSETS_TOPIC]));
   const partition = coordinatorPartition(groupId, connection.partitions(OFFSETS_TOPIC).length);
   const { low, high } = await readOffsets(connection, OFFSETS_TOPIC, partition, deadlineMs);
-  for (let back = BACK_FIRST; ; back *= BACK_FACTOR) {
+  for (let back = request.backFirst ?? BACK_FIRST; ; back *= BACK_FACTOR) {
     const reaches = high - low <= back;
     const from = reaches ? low : high - back;
     const view = new OffsetsView(request);

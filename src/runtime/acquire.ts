@@ -141,7 +141,7 @@ async function reconcileShard(
 ): Promise<Acquired["row"] | null> {
   const { store, publisher, shard, hook, log, instance } = context;
   checkCluster(context, await publisher.clusterId());
-  const answered = await publisher.committed(shard); // R2
+  const committed = await publisher.committed(shard); // R2
   await hook("acquire.r2");
   let row = await store.readShard(shard); // R1
   if (row.token !== ownership.token) return null;
@@ -170,20 +170,20 @@ async function reconcileShard(
     );
   }
   const tokens = new Map(journal.map((r) => [r.seq, r.token]));
-  const decide = (committed: Record<string, CommittedOffset>) =>
+  const decide = (offsets: Record<string, CommittedOffset>) =>
     reconcile({
       instance,
       topics: inputTopics(context),
-      committed,
+      committed: offsets,
       seq: row.seq,
       confirmed: row.confirmed,
       positions,
       redoSeqs: redo.map((r) => r.seq),
       journalToken: (k) => tokens.get(k) ?? null,
     });
-  const committed = await witnessed(context, answered, decide(answered));
-  const decision = decide(committed);
-  const ours = topicTable(inputTopics(context), positions, committed);
+  const believed = await witnessed(context, committed, decide(committed));
+  const decision = decide(believed);
+  const ours = topicTable(inputTopics(context), positions, believed);
   if (decision.kind === "halt") {
     throw new LockstepError("POSITIONS_CONTRADICT", `Shard ${shard}: ${decision.why}. ${ours}`, {
       details: { shard, seq: row.seq, confirmed: row.confirmed, why: decision.why, inputs: ours },
