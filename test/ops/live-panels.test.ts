@@ -1,6 +1,7 @@
 /**
- * A real Prometheus scrapes a real run: two processes of the trading app under load, the second of which joins, leaves, joins again
- * and is killed. Then every query of every board is asked, as Grafana would ask it, and must return data.
+ * A real Prometheus scrapes a real run: two processes of the trading app under load. The first loses answers of Postgres, Kafka and
+ * the relay on the way; the second joins, leaves, joins again, is killed, and is stopped for longer than its session. Rows are set
+ * aside and pruned. Then every query of every board is asked, as Grafana would ask it, and must return data.
  *
  * What is quiet while all is well is listed in quiet-panels.ts. The table of all queries, with what Prometheus returned, is printed.
  */
@@ -23,8 +24,18 @@ const KILLED_AT = "pg.committed:40:kill";
 const WAIT_MS = 120_000;
 /** As prom-client and kafka_exporter have them; and the app's `count` routes are counters, so their metric may say so. */
 const REMARKS_ALLOWED = /^(?:nodejs|process|kafka)_|^lockstep_app_counter_total .* should not include type 'counter'$/;
-/** Snapshots of shards that stay where they are; the default is a minute. */
-const SETTINGS = { LOCKSTEP_SNAPSHOT_MS: "15000", LOCKSTEP_RELAY: "on" };
+/** Answers that the process which lives all the time does not get: outcomes that it has to find out, a relay that has to begin again. */
+const LOST_ANSWERS = "pg.commit-sent:60:throw,kafka.before-end:120:throw,relay.before-publish:40:throw";
+const SETTINGS = {
+  /** Snapshots of shards that stay where they are; the default is a minute. */
+  LOCKSTEP_SNAPSHOT_MS: "15000",
+  LOCKSTEP_RELAY: "on",
+  LOCKSTEP_OUTBOX_KEEP_MS: "10000",
+  /** Less than the load has keys, so that some actors have no series of their own. */
+  LOCKSTEP_METRICS_ACTORS_MAX: "10",
+};
+/** Larger than any record of the orders topic may be. */
+const ROW_BYTES = 4_000_000;
 
 interface Answer {
   readonly query: BoardQuery;
@@ -104,10 +115,15 @@ describe("the rules", () => {
   });
 });
 
-/** One process works all the time; the other joins, leaves in order, joins again and is killed in the middle of a commit. */
+/**
+ * One process works all the time; the other joins, leaves in order, joins again and is killed in the middle of a commit, and then is
+ * stopped for as long as it takes the group to give its shards away.
+ */
 async function eventfulRun(deployment: Deployment, prometheus: Prometheus, ports: readonly number[]): Promise<void> {
   const [steady, other] = ports.map((port) => ({ LOCKSTEP_HTTP_PORT: String(port) }));
-  deployment.start("steady", { env: steady! });
+  await deployment.query("ALTER SYSTEM SET max_slot_wal_keep_size = '1GB'");
+  await deployment.query("SELECT pg_reload_conf()");
+  deployment.start("steady", { env: { ...steady!, LOCKSTEP_FAILPOINT: LOST_ANSWERS } });
   await deployment.untilRunning();
   const load = new FaultLoad(deployment);
   load.resume();
@@ -125,12 +141,33 @@ async function eventfulRun(deployment: Deployment, prometheus: Prometheus, ports
   await deployment.untilRunning();
   await scrapes(prometheus);
 
-  deployment.start("successor", { env: other! });
-  await shared(deployment, "successor");
+  const sleeper = deployment.start("sleeper", { env: other! });
+  await shared(deployment, "sleeper");
+  await setRowAside(deployment);
+  await scrapes(prometheus);
+  sleeper.signal("SIGSTOP");
+  await deployment.untilTrue(
+    () => deployment.running("steady").length === deployment.shardCount,
+    "the other's shards to be given to the one that works",
+    { timeoutMs: WAIT_MS },
+  );
+  await scrapes(prometheus);
+  sleeper.signal("SIGCONT");
+  await deployment.untilEvent("lost", { process: "sleeper", timeoutMs: WAIT_MS });
+  await shared(deployment, "sleeper");
   await scrapes(prometheus);
   await load.end();
   await deployment.untilDrained();
   await scrapes(prometheus);
+}
+
+/** Somebody writes a row that the orders topic cannot take. */
+async function setRowAside(deployment: Deployment): Promise<void> {
+  await deployment.query(
+    `INSERT INTO app.outbox (event_id, aggregate_type, aggregate_id, type, payload, occurred_at)
+     VALUES (gen_random_uuid(), 'order', gen_random_uuid(), 'order.created', to_jsonb(repeat('x', $1)), now())`,
+    [ROW_BYTES],
+  );
 }
 
 /** Until all shards run, some of them in that process. */
