@@ -6,6 +6,7 @@ import type { LockSession } from "../storage/relay-lock.ts";
 import type { Ask } from "../storage/relay-store.ts";
 import type { ReplicationStream } from "../storage/replication-stream.ts";
 import type { OutboxTargets } from "./outbox-record.ts";
+import type { CommittedPosition } from "./position.ts";
 import type { RelayObserver } from "./status.ts";
 
 /** Fail-points of tests: `relay.` and a name below. */
@@ -34,7 +35,9 @@ export interface RelayPorts {
   /** InitProducerId, once; null: try again. */
   fence(): Promise<Writer | null>;
   /** The committed offset; final only after a fence. */
-  committed(): Promise<{ offset: bigint; metadata: string } | null>;
+  committed(): Promise<CommittedPosition | null>;
+  /** The same from the log that it should come from; null: that has none, or may not be read. @throws {LockstepError} KAFKA_UNAVAILABLE */
+  committedInLog(): Promise<CommittedPosition | null>;
   targets(): Promise<OutboxTargets>;
   openStream(
     at: { slot: string; publication: string; startLsn: bigint },

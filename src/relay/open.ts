@@ -2,6 +2,7 @@
  * The adapters of one relay: real Kafka, real Postgres. `lockstep run` calls this in a thread of its own, `lockstep relay run` in its process.
  */
 import { type App, outboxOf } from "../actors/app.ts";
+import type { CommittedOffset } from "../actors/ports.ts";
 import { systemClock } from "../clock.ts";
 import type { Config } from "../config.ts";
 import { assert, LockstepError } from "../errors.ts";
@@ -15,6 +16,7 @@ import { openLockSession } from "../storage/relay-lock.ts";
 import { openReplicationStream } from "../storage/replication-stream.ts";
 import { type RelayContext, type RelayHook, type RelayPorts, type RelaySettings, relayGroupId } from "./context.ts";
 import type { OutboxTarget, OutboxTargets } from "./outbox-record.ts";
+import type { CommittedPosition } from "./position.ts";
 import { runRelay } from "./relay.ts";
 import { RelayObserver, type RelayReport } from "./status.ts";
 
@@ -106,6 +108,10 @@ export function openRelayPorts(options: {
   // Connects when it is first asked, which without pruning is never.
   const pool = createPool(config.databaseUrl, { max: 1, applicationName: `${clientId}-prune`, log });
   let targets: OutboxTargets | null = null;
+  const ofTopic = (found: Record<string, CommittedOffset>): CommittedPosition | null => {
+    const { offset, metadata } = found[outbox.topic]!; // the one topic that was asked for
+    return offset === null ? null : { offset, metadata };
+  };
   return {
     openSession: () =>
       openLockSession({
@@ -126,9 +132,10 @@ export function openRelayPorts(options: {
         hook: (point) => hook(point),
       });
     },
-    committed: async () => {
-      const { offset, metadata } = (await reader.committed(0))[outbox.topic]!; // the one topic that was asked for
-      return offset === null ? null : { offset, metadata };
+    committed: async () => ofTopic(await reader.committed(0)),
+    committedInLog: async () => {
+      const found = await reader.committedInLog(0);
+      return found && ofTopic(found);
     },
     targets: async () => targets ?? readTargets(client, outbox),
     openStream: (at, signal) =>

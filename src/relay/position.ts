@@ -21,6 +21,30 @@ export interface StoredPosition {
   readonly log: LogIdentity;
 }
 
+/** As it stands in Kafka. */
+export interface CommittedPosition {
+  readonly offset: bigint;
+  readonly metadata: string;
+}
+
+/**
+ * Of what the group's coordinator answers and what its log has, the later: the coordinator can answer before it has read its log (K1 in
+ * docs/protocol.md), the end of the log can be unknown to a new leader for a moment, and positions never fall (RI4).
+ * @param inLog null: it has none, or may not be read
+ */
+export function laterOf(answered: CommittedPosition | null, inLog: CommittedPosition | null): CommittedPosition | null {
+  if (inLog === null) return answered;
+  if (answered === null) return inLog;
+  const [a, b] = [answered, inLog].map(({ offset, metadata }) => parsePosition(offset, metadata)?.position);
+  if (!a || !b) return answered; // somebody else's: whoever decides refuses it
+  if (a.lsn !== b.lsn) return a.lsn > b.lsn ? answered : inLog;
+  const [x, y] = [a.underWay ?? NOTHING, b.underWay ?? NOTHING];
+  if (x.commitLsn !== y.commitLsn) return x.commitLsn > y.commitLsn ? answered : inLog;
+  return x.rows >= y.rows ? answered : inLog;
+}
+
+const NOTHING = { commitLsn: 0n, rows: 0 };
+
 export function formatPosition({ position, log }: StoredPosition): { offset: bigint; metadata: string } {
   const { commitLsn, rows } = position.underWay ?? { commitLsn: 0n, rows: 0 };
   return {

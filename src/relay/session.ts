@@ -11,7 +11,7 @@
  * Invariants
  *   RI1  Every transaction carries the position that is true once it is committed.
  *   RI2  The slot is told an LSN only after Kafka has committed a position of at least that.
- *   RI5  The position is read after the fence.
+ *   RI5  The position is read after the fence, and not on the word of the group's coordinator alone: of that and its log the later counts.
  *   RI13 Rows wait for others until `lingerMs` after the last Kafka transaction began, and no longer: then all that are read go, together.
  */
 import { LockstepError } from "../errors.ts";
@@ -23,7 +23,7 @@ import type { ReplicationStream } from "../storage/replication-stream.ts";
 import type { RelayContext } from "./context.ts";
 import { type Cut, type Cutter, createCutter } from "./cutter.ts";
 import { type OutboxTargets, toOutboxRecord } from "./outbox-record.ts";
-import { formatPosition, type LogIdentity, parsePosition, type RelayPosition } from "./position.ts";
+import { formatPosition, type LogIdentity, laterOf, parsePosition, type RelayPosition } from "./position.ts";
 import { createPruner } from "./pruner.ts";
 import { decideStart } from "./start.ts";
 
@@ -75,7 +75,13 @@ export async function runSession(context: RelayContext, lock: LockSession, signa
     parts: { lock: LockSession; signal: AbortSignal; writer: Writer },
   ): Promise<Session> {
     const { app, groupId, clock, observer } = of;
-    const committed = await ports.committed();
+    const answered = await ports.committed();
+    const committed = laterOf(answered, await ports.committedInLog());
+    if (committed !== answered)
+      of.log.warn(
+        { event: "offsets-stale", answered: answered?.offset.toString() ?? null, inLog: committed?.offset.toString() },
+        "the group's coordinator does not know what its log has; went by the log",
+      );
     // Also by one that then halts: a stray keeps log on the server's disk. The one that K names may be a resync's that did not end.
     const named = committed && parsePosition(committed.offset, committed.metadata);
     await dropStraySlots(parts.lock.query, app, { keep: named?.log.slot ?? null });

@@ -5,7 +5,7 @@ import { describe, expect, test } from "vitest";
 
 import { LockstepError } from "../../../src/errors.ts";
 import type { RelayContext, RelaySettings } from "../../../src/relay/context.ts";
-import { formatPosition } from "../../../src/relay/position.ts";
+import { type CommittedPosition, formatPosition, laterOf, type RelayPosition } from "../../../src/relay/position.ts";
 import { runSession } from "../../../src/relay/session.ts";
 import { RelayObserver } from "../../../src/relay/status.ts";
 import type { LockSession } from "../../../src/storage/relay-lock.ts";
@@ -19,7 +19,14 @@ const INSPECTED = {
   flushed: "0/100000",
   keep_mb: "1",
   published: true,
-  slot: { confirmed: "0/10", wal_status: "reserved", active_pid: null, plugin: "pgoutput", safe: null },
+  slot: {
+    confirmed: "0/10",
+    restart: "0/10",
+    wal_status: "reserved",
+    active_pid: null,
+    plugin: "pgoutput",
+    safe: null,
+  },
   row: {
     outbox_table: "app.outbox",
     group_id: "group",
@@ -35,7 +42,11 @@ const INSPECTED = {
 
 interface Published {
   readonly records: readonly unknown[];
+  readonly offsets: readonly CommittedPosition[];
 }
+
+const at = (lsn: bigint, underWay: RelayPosition["underWay"] = null) =>
+  formatPosition({ position: { lsn, underWay }, log: LOG });
 
 /** A session whose servers do what the test says. */
 function sessionOf(options: {
@@ -45,6 +56,8 @@ function sessionOf(options: {
   /** Instead: what it brings at which ms, ascending; the clock goes on while it is waited for. */
   timed?: readonly (readonly [atMs: number, events: readonly StreamEvent[]])[];
   settings?: Partial<RelaySettings>;
+  /** The position as the log of the group's coordinator has it; that one answers 0x10. */
+  inLog?: CommittedPosition;
   onTake?: () => void;
 }) {
   const clock = new FakeClock();
@@ -92,7 +105,8 @@ function sessionOf(options: {
         told.fences += 1;
         return options.fenced === undefined || options.fenced() ? writer : null;
       },
-      committed: async () => formatPosition({ position: { lsn: 0x10n, underWay: null }, log: LOG }),
+      committed: async () => at(0x10n),
+      committedInLog: async () => options.inLog ?? null,
       targets: async () => ({
         table: "app.outbox",
         events: { ...target, topic: "orders" },
@@ -129,6 +143,31 @@ function sessionOf(options: {
   } as unknown as RelayContext;
   return { clock, asked, published, publishedMs, stop, told, run: () => runSession(context, lock, stop.signal) };
 }
+
+describe("RI5: a coordinator that has not read its log", () => {
+  test.each([
+    ["a later end", at(0x30n), at(0x30n)],
+    ["a later row", at(0x10n, { commitLsn: 0x20n, rows: 1 }), at(0x10n, { commitLsn: 0x20n, rows: 1 })],
+    ["an earlier end", at(0x08n), at(0x10n)],
+  ])("does not take the relay back: the log has %s", async (_what, inLog, position) => {
+    const { published, run } = sessionOf({ events: [], inLog });
+    await run();
+    expect(published[0]!.offsets).toEqual([{ topic: "orders", partition: 0, ...position }]);
+  });
+});
+
+test("RI4, RI5: of two positions the later is that with the greater end, then what is under way, then its rows", () => {
+  const ascending = [
+    null,
+    at(0x10n),
+    at(0x10n, { commitLsn: 0x20n, rows: 1 }),
+    at(0x10n, { commitLsn: 0x20n, rows: 2 }),
+    at(0x10n, { commitLsn: 0x30n, rows: 1 }),
+    at(0x20n),
+  ];
+  for (const [i, one] of ascending.entries())
+    for (const [j, other] of ascending.entries()) expect(laterOf(one, other)).toEqual(ascending[Math.max(i, j)]);
+});
 
 describe("deadlines", () => {
   test("a predecessor's transaction that never ends: a minute, then the session is over and may begin anew", async () => {
