@@ -14,11 +14,13 @@ export interface Figures {
   readonly offeredPerSecond: number;
   /** During the overload. */
   readonly committedPerSecond: number;
-  /** Half the capacity, and the records that waited after half a minute of it. */
+  /** Half the capacity, and the records that waited in the end. */
   readonly steadyPerSecond: number;
   readonly steadyLag: number;
-  /** Median meanwhile. */
+  /** When it had come to rest (rest.ts), how long that took, and whether it did. */
   readonly steadyMb: number;
+  readonly steadySeconds: number;
+  readonly atRest: boolean;
   /** From the begin of the overload until the lag was 0. */
   readonly peakMb: number;
   readonly lagMax: number;
@@ -64,6 +66,8 @@ export function faultsOf(figures: Figures): string[] {
     faults.push(
       `at half its capacity (${figures.steadyPerSecond} records/s) it did not keep up: ${figures.steadyLag} records waited in the end`,
     );
+  if (!figures.atRest)
+    faults.push(`at half its capacity its memory still rose after ${figures.steadySeconds} s: nothing was steady`);
   if (peakMb > steadyMb * MEMORY_RATIO_MAX)
     faults.push(
       `memory rose to ${peakMb} MB, ${ratioOf(figures)} times the ${steadyMb} MB of steady work; ${MEMORY_RATIO_MAX} are allowed`,
@@ -98,7 +102,7 @@ export function table(figures: Figures): string {
     ["until the lag was 0", `${figures.secondsToLagZero} s (at most ${figures.seconds * RECOVERY_RATIO_MAX})`],
     ["drained", `${figures.drainedPerSecond} records/s`],
     ["waiting, at half the capacity", `${figures.steadyLag} records`],
-    ["memory, steady", `${figures.steadyMb} MB`],
+    ["memory, steady", `${figures.steadyMb} MB, at rest after ${figures.steadySeconds} s`],
     ["memory, peak", `${figures.peakMb} MB (x ${ratioOf(figures)}, at most ${MEMORY_RATIO_MAX})`],
     ["records", String(figures.records)],
     ["lost", String(figures.lost)],

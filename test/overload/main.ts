@@ -3,7 +3,7 @@
  *
  *   1. stack      Kafka and Postgres; between the processes and Postgres a proxy that holds back every byte
  *   2. capacity   what is committed a second while four times as much is offered
- *   3. steady     a new process, half the capacity: the memory that the work itself needs
+ *   3. steady     a new process, half the capacity, until its memory no longer rises: what the work itself needs
  *   4. overload   four times the capacity, for `--seconds`
  *   5. recovery   nothing more is sent; until the lag is 0
  *   6. stop       SIGTERM: everything drained, exit code 0
@@ -16,8 +16,11 @@
  * for T seconds leaves 3CT records, so to be through with them in 2T it has to go one and a half times as fast as C once nobody sends
  * any more.
  *
- * Steady memory is that of the process which meets the overload then, at a load that it keeps up with (figures.ts judges that it did),
- * in its second half: less than at full load, where queues are already full and nothing could be seen to grow.
+ * Steady memory is that of the process which meets the overload then, at rest, at a load that it keeps up with (figures.ts judges that it
+ * did): less than at full load, where queues are already full and nothing could be seen to grow. A process that has just started
+ * is not at rest: for half a minute and more heaps grow to the size that their load makes them, arenas fill, code is compiled, and what
+ * is measured meanwhile says how long one waited. So the phase goes on until memory no longer rises (rest.ts has the rule), for two
+ * minutes at most; a process that rises on is a failure, whatever the overload does to it.
  *
  * Exit code 0 only if the load was offered, memory and recovery stayed within their limits (figures.ts) and the audit is clean.
  */
@@ -43,8 +46,9 @@ import { createLog } from "../../src/telemetry/log.ts";
 import { inheritedEnv, MAIN } from "../support/deployment-settings.ts";
 import { TcpProxy } from "../support/tcp-proxy.ts";
 import { until } from "../support/until.ts";
-import { type Figures, faultsOf, median, ratioOf, table } from "./figures.ts";
+import { type Figures, faultsOf, ratioOf, table } from "./figures.ts";
 import { Load, UNLIMITED } from "./load.ts";
+import { Rest } from "./rest.ts";
 
 interface Options {
   readonly seconds: number;
@@ -68,7 +72,8 @@ const WARM_RECORDS = 40_000;
 /** What was committed in so long is the rate. */
 const CAPACITY_MS = 10_000;
 const STEADY_SHARE = 0.5;
-const STEADY_MS = 30_000;
+/** Memory that rises for longer, under a load that it keeps up with, is a leak. */
+const STEADY_MS_MAX = 120_000;
 const OVERLOAD_FACTOR = 4;
 const SAMPLE_MS = 250;
 const START_MS = 120_000;
@@ -207,6 +212,8 @@ type Measured = Pick<
   | "steadyPerSecond"
   | "steadyLag"
   | "steadyMb"
+  | "steadySeconds"
+  | "atRest"
   | "peakMb"
   | "lagMax"
   | "secondsToLagZero"
@@ -217,8 +224,11 @@ async function measure(bed: Bed, capacity: number): Promise<Measured> {
   const { options, fleet, load, meter } = bed;
   const steadyRate = capacity * STEADY_SHARE;
   load.pace(steadyRate);
-  const steady = await watch(bed, STEADY_MS, `steady, ${Math.round(steadyRate)} records/s`);
-  const steadyBytes = median(steady.rss.slice(steady.rss.length >> 1)); // in the first half it comes to rest
+  const rest = new Rest();
+  const steady = await watch(bed, STEADY_MS_MAX, `steady, ${Math.round(steadyRate)} records/s`, (rss, atMs) => {
+    rest.add(rss, atMs);
+    return rest.isReached;
+  });
 
   const wanted = capacity * OVERLOAD_FACTOR;
   load.pace(wanted);
@@ -241,7 +251,9 @@ async function measure(bed: Bed, capacity: number): Promise<Measured> {
     delayMs: options.delayMs,
     steadyPerSecond: Math.round(steadyRate),
     steadyLag: steady.lags.at(-1)!,
-    steadyMb: megabytes(steadyBytes),
+    steadyMb: megabytes(rest.bytes),
+    steadySeconds: Math.round(steady.ms / 1000),
+    atRest: rest.isReached,
     peakMb: megabytes(peak),
     lagMax: Math.max(...overload.lags, Number(ends - committed)),
     secondsToLagZero: Math.round(recovery.ms / 100) / 10,
@@ -283,23 +295,30 @@ async function measureCapacity(bed: Bed): Promise<number> {
   }
 }
 
-/** Samples for so long: `rss` in bytes, `lags` in records. */
-async function watch(bed: Bed, ms: number, what: string): Promise<{ rss: number[]; lags: number[] }> {
+/** Samples for so long, or until `isEnough`: `rss` in bytes, `lags` in records. */
+async function watch(
+  bed: Bed,
+  ms: number,
+  what: string,
+  isEnough: (rss: number, atMs: number) => boolean = () => false,
+): Promise<{ rss: number[]; lags: number[]; ms: number }> {
   const { fleet, load, meter, progress } = bed;
   const rss: number[] = [];
   const lags: number[] = [];
-  const endMs = performance.now() + ms;
+  const beginMs = performance.now();
+  const endMs = beginMs + ms;
   while (performance.now() < endMs) {
     check(bed);
     const lag = await meter.measure();
     lags.push(lag);
     rss.push(fleet.rssBytes());
+    if (isEnough(rss.at(-1)!, performance.now() - beginMs)) break;
     progress.update(
       `${what}: ${Math.ceil((endMs - performance.now()) / 1000)} s left, sent ${load.sent}, lag ${lag}, ${megabytes(rss.at(-1)!)} MB`,
     );
     await systemClock.sleep(Math.min(SAMPLE_MS, Math.max(0, endMs - performance.now())));
   }
-  return { rss, lags };
+  return { rss, lags, ms: performance.now() - beginMs };
 }
 
 /** Until the lag is 0. */

@@ -21,11 +21,17 @@ export type FromSender = { readonly ready: true } | { readonly sent: number } | 
 /** More than any run sends; event time begins so long ago that it never passes the clock. */
 const RECORDS_MAX = 6_000_000;
 const SIGNALS_PER_EVENT_SECOND = 400;
-/** 1.25 s of event time: well below the 3 s that the generator allows. */
-const BATCH_MAX = 500;
-/** Records planned ahead while there is nothing to send. */
-const AHEAD_MAX = 20_000;
+/** 2.5 s of event time, of the 3 s that the generator allows: each send is one round trip. */
+const BATCH_MAX = 1_000;
+/** Records planned ahead while there is nothing to send, about 500 bytes each: half a minute of an overload. Planning is half of what a record costs here. */
+const AHEAD_MAX = 400_000;
+/** Records that were sent and are still held. */
+const FORGET_AT = 20_000;
+/** Planned in one go, after which messages come in between. */
+const PLAN_STEP = 500;
 const TICK_MS = 10;
+/** Less than a batch waits for so long: a request for each few records costs the broker, and who reads them, more than they do. */
+const SEND_EVERY_MS = 50;
 const REPORT_EVERY_MS = 100;
 
 export async function main(_args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
@@ -36,7 +42,9 @@ export async function main(_args: readonly string[], env: NodeJS.ProcessEnv): Pr
   const tally = createTally(options.partitions);
   const startedAt = new Date().toISOString();
   const records = plan({ ...options, startMs }, startMs);
-  const ahead: PlannedRecord[] = [];
+  /** Planned; those before `first` are sent. */
+  let ahead: PlannedRecord[] = [];
+  let first = 0;
   let order = { rate: 0, upTo: 0, fromMs: 0, fromSent: 0 };
   let finished = false;
   let wake: () => void = () => {};
@@ -52,6 +60,7 @@ export async function main(_args: readonly string[], env: NodeJS.ProcessEnv): Pr
   );
   tell({ ready: true });
   let reportedMs = 0;
+  let sentAtMs = 0;
   while (!finished) {
     const nowMs = performance.now();
     if (nowMs - reportedMs >= REPORT_EVERY_MS) {
@@ -60,17 +69,29 @@ export async function main(_args: readonly string[], env: NodeJS.ProcessEnv): Pr
     }
     const dueTotal = order.fromSent + Math.floor(((nowMs - order.fromMs) / 1000) * order.rate);
     const due = Math.min(dueTotal, order.upTo) - tally.total;
-    if (due <= 0) {
-      if (!planAhead(BATCH_MAX)) {
+    const isWorthIt = due >= BATCH_MAX || tally.total + due === order.upTo || nowMs - sentAtMs >= SEND_EVERY_MS;
+    if (due <= 0 || !isWorthIt) {
+      const planned = ahead.length - first;
+      if (planned >= AHEAD_MAX) {
         await new Promise<void>((resolve) => {
           wake = resolve;
           setTimeout(resolve, TICK_MS);
         });
-      } else await new Promise<void>((resolve) => setImmediate(resolve)); // messages come in between
+      } else {
+        planUpTo(planned + PLAN_STEP);
+        await new Promise<void>((resolve) => setImmediate(resolve)); // messages come in between
+      }
       continue;
     }
-    planAhead(due);
-    const batch = ahead.splice(0, Math.min(due, BATCH_MAX));
+    sentAtMs = nowMs;
+    const count = Math.min(due, BATCH_MAX);
+    planUpTo(count); // no more than this while there is something to send
+    const batch = ahead.slice(first, first + count);
+    first += count;
+    if (first >= FORGET_AT) {
+      ahead = ahead.slice(first);
+      first = 0;
+    }
     const sentMs = Date.now();
     await sender.send(batch.map((record) => outgoing(record, sentMs)));
     for (const record of batch) tally.add(record);
@@ -81,16 +102,12 @@ export async function main(_args: readonly string[], env: NodeJS.ProcessEnv): Pr
   process.disconnect();
   return 0;
 
-  /** @returns false when enough is there */
-  function planAhead(count: number): boolean {
-    const wanted = Math.min(ahead.length + count, Math.max(AHEAD_MAX, count));
-    if (ahead.length >= wanted) return false;
-    while (ahead.length < wanted) {
+  function planUpTo(count: number): void {
+    while (ahead.length - first < count) {
       const { done, value } = records.next();
       if (done) throw new Error(`a run of the overload test sends at most ${RECORDS_MAX} records`);
       ahead.push(value);
     }
-    return true;
   }
 }
 
