@@ -1,21 +1,20 @@
 /**
  * Dead letters as a person deals with them: what they are, which are meant, and what is sent when one is to be taken again.
  */
-import { deadLetterTopic, outboxOf } from "../actors/app.ts";
+import { type App, deadLetterTopic, outboxOf } from "../actors/app.ts";
 import { ERROR, OMITTED_HEADER, TIMER_HEADER } from "../actors/dead-letters.ts";
 import { SOURCE_HEADER } from "../actors/judge.ts";
 import type { Headers, InputRecord, OutputRecord } from "../actors/record.ts";
 import { LockstepError } from "../errors.ts";
 import { createKafkaClient } from "../kafka/client.ts";
 import { readTopic } from "../kafka/read-topic.ts";
+import { REPLAY_HEADER } from "../kafka/resend.ts";
 import { describeTopics } from "../kafka/topics.ts";
 import { TABLE_HEADER } from "../relay/outbox-record.ts";
 import type { LoadedApp } from "../runtime/code.ts";
 
 /** How often a record was sent again. */
 export const RETRY_HEADER = "x-retry-count";
-/** On a record that was sent again: the dead letter that it comes from, `<topic>/<partition>/<offset>`. */
-export const REPLAY_HEADER = "lockstep-replay-of";
 
 export interface Letter {
   /** `<topic>/<partition>/<offset>` of the dead letter itself. */
@@ -41,7 +40,7 @@ export interface Selection {
   readonly sinceMs?: number | undefined;
   /** Of those that fit, the last so many by Kafka's timestamp. */
   readonly limit?: number | undefined;
-  /** Exactly these, as far as they fit the rest. */
+  /** Exactly these, as far as they fit the rest; one that is named twice is meant once. */
   readonly places?: readonly string[] | undefined;
 }
 
@@ -51,12 +50,12 @@ export interface Selection {
  */
 export async function readLetters(
   brokers: readonly string[],
-  loaded: LoadedApp,
+  loaded: Pick<LoadedApp, "app">,
   selection: Selection,
 ): Promise<{ letters: Letter[]; matched: number; missing: readonly string[] }> {
   const client = createKafkaClient({ brokers, clientId: "lockstep-dlq" });
   const { limit = Number.POSITIVE_INFINITY } = selection;
-  const wanted = selection.places?.map(placeOf);
+  const wanted = selection.places && unique(selection.places.map(placeOf));
   const named = wanted ? wanted.map(({ topic }) => topic) : [selection.topic];
   const topics = new Set(named.flatMap((name) => lettersOf(loaded, name)));
   // Who does not run the relay may have no topic for what it sets aside.
@@ -80,7 +79,7 @@ export async function readLetters(
     for (const options of read) {
       for await (const record of readTopic(options)) {
         const letter = letterOf(record);
-        if (places && !selection.places!.includes(letter.place)) break; // the first one is it, or it is gone
+        if (places && !places.some(({ name }) => name === letter.place)) break; // the first one is it, or it is gone
         if (!fits(letter, selection)) continue;
         matched += 1;
         letters.push(letter);
@@ -89,7 +88,7 @@ export async function readLetters(
       }
     }
   }
-  const missing = (selection.places ?? []).filter((place) => !letters.some((letter) => letter.place === place));
+  const missing = (wanted ?? []).flatMap(({ name }) => (letters.some(({ place }) => place === name) ? [] : [name]));
   return { letters: latestOf(letters, limit), matched, missing };
 }
 
@@ -104,8 +103,14 @@ export function latestOf<L extends { readonly record: Pick<InputRecord, "timesta
   return letters.filter((letter) => kept.has(letter));
 }
 
-/** What is sent to take a letter again, or why it cannot be. */
-export function replayOf(letter: Letter): OutputRecord | { readonly reason: string } {
+/**
+ * What is sent to take a letter again, or why it cannot be. Where it goes is what the letter says, and whoever may write to its topic
+ * may have written it: so it goes to no topic but the input that these dead letters are of.
+ */
+export function replayOf(
+  letter: Letter,
+  { app }: { readonly app: Pick<App, "name" | "inputs"> },
+): OutputRecord | { readonly reason: string } {
   const { record, source, timer, outboxTable, omittedBytes, retries, place } = letter;
   if (outboxTable !== null)
     return {
@@ -113,6 +118,12 @@ export function replayOf(letter: Letter): OutputRecord | { readonly reason: stri
     };
   if (timer !== null) return { reason: `it is a timer ("${timer}"), not a record of an input` };
   if (source === null) return { reason: "it does not say which record it was" };
+  if (!app.inputs.some(({ topic }) => topic === source.topic))
+    return { reason: `it says that it came from ${source.topic}, which is no input of "${app.name}"` };
+  if (deadLetterTopic(source.topic) !== record.topic)
+    return {
+      reason: `it says that it came from ${source.topic}, whose dead letters are on ${deadLetterTopic(source.topic)}`,
+    };
   if (omittedBytes !== null) {
     const { topic, partition, offset } = source;
     return {
@@ -129,32 +140,6 @@ export function replayOf(letter: Letter): OutputRecord | { readonly reason: stri
   ];
   const { key, value, timestampMs } = record;
   return { topic: source.topic, partition: source.partition, key, value, headers, timestampMs };
-}
-
-/** Places of letters that stand on their inputs again already. */
-export async function replayedBefore(brokers: readonly string[], letters: readonly Letter[]): Promise<Set<string>> {
-  const client = createKafkaClient({ brokers, clientId: "lockstep-dlq" });
-  const from = new Map<string, Map<number, bigint>>();
-  for (const { source } of letters) {
-    if (source === null) continue;
-    const partitions = from.get(source.topic) ?? new Map<number, bigint>();
-    const lowest = partitions.get(source.partition);
-    if (lowest === undefined || source.offset < lowest) partitions.set(source.partition, source.offset);
-    from.set(source.topic, partitions);
-  }
-  const places = new Set<string>();
-  for (const [topic, partitions] of from) {
-    for await (const { headers } of readTopic({
-      client,
-      topic,
-      partitions: [...partitions.keys()],
-      from: partitions,
-    })) {
-      const place = textOf(headers, REPLAY_HEADER);
-      if (place !== null) places.add(place);
-    }
-  }
-  return places;
 }
 
 export function letterOf(record: InputRecord): Letter {
@@ -179,7 +164,7 @@ export function letterOf(record: InputRecord): Letter {
 }
 
 /** Of several headers of one name the last is ours. */
-function textOf(headers: Headers, name: string): string | null {
+export function textOf(headers: Headers, name: string): string | null {
   return headers.findLast(([each]) => each === name)?.[1]?.toString("utf8") ?? null;
 }
 
@@ -203,9 +188,22 @@ export function lettersOf({ app }: Pick<LoadedApp, "app">, name: string | undefi
   return [deadLetterTopic(topic)];
 }
 
-function placeOf(text: string): { topic: string; partition: number; offset: bigint } {
+interface Place {
+  readonly topic: string;
+  readonly partition: number;
+  readonly offset: bigint;
+  /** As `Letter.place` has it. */
+  readonly name: string;
+}
+
+function placeOf(text: string): Place {
   const match = /^(.+)\/(\d{1,9})\/(\d{1,19})$/.exec(text);
   if (!match)
     throw new LockstepError("CONFIG_INVALID", `"${text}" is no place: <topic>/<partition>/<offset> is wanted.`);
-  return { topic: match[1]!, partition: Number(match[2]), offset: BigInt(match[3]!) };
+  const [topic, partition, offset] = [match[1]!, Number(match[2]), BigInt(match[3]!)];
+  return { topic, partition, offset, name: `${topic}/${partition}/${offset}` };
+}
+
+function unique(places: readonly Place[]): Place[] {
+  return [...new Map(places.map((place) => [place.name, place])).values()];
 }

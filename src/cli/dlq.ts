@@ -4,7 +4,8 @@
  * A replay sends a NEW record to the input: the original key, value, headers and timestamp, to the original partition, without the headers
  * that say why it failed, and with how often it was tried (`x-retry-count`) and which letter it is (`lockstep-replay-of`). The letter stays.
  * Outbox rows are listed and shown beside them; they are not replayed, for they came from no input: what to do instead stands beside each.
- * A letter that stands on its input again already is left out, so a replay that broke off is simply repeated; `--again` sends it anyhow.
+ * A letter that stands on its input again already is left out, so a replay that broke off is simply repeated; `--again` sends it anyhow,
+ * `--in-doubt` those of which it cannot be told (dlq-replay.ts).
  */
 import Table from "cli-table3";
 
@@ -13,7 +14,8 @@ import { LockstepError } from "../errors.ts";
 import { createKafkaClient } from "../kafka/client.ts";
 import { resend } from "../kafka/resend.ts";
 import { loadApp } from "../runtime/code.ts";
-import { type Letter, readLetters, replayedBefore, replayOf, type Selection } from "./dlq-letters.ts";
+import { type Letter, readLetters, type Selection } from "./dlq-letters.ts";
+import { planReplays } from "./dlq-replay.ts";
 import { EXIT, printJson } from "./output.ts";
 
 /** Letters that `list` shows unless told otherwise. */
@@ -33,6 +35,7 @@ export interface SelectOptions {
 export interface ReplayOptions extends SelectOptions {
   readonly all: boolean;
   readonly again: boolean;
+  readonly inDoubt: boolean;
   readonly dryRun: boolean;
   readonly yes: boolean;
 }
@@ -83,19 +86,17 @@ export async function dlqReplay(
       "Say which: places as `dlq list` shows them (<topic>/<partition>/<offset>), --code <code>, or --all.",
     );
   }
-  const { brokers } = loadConfig(env, ["brokers"]);
-  const { letters, missing } = await read(env, { ...selectionOf(options), ...(places.length > 0 ? { places } : {}) });
+  const config = loadConfig(env, ["brokers"]);
+  const loaded = await loadApp(config.app);
+  const selection = { ...selectionOf(options), ...(places.length > 0 ? { places } : {}) };
+  const { letters, missing } = await readLetters(config.brokers, loaded, selection);
   if (missing.length > 0) return notThere(missing);
-  const before = options.again ? new Set<string>() : await replayedBefore(brokers, letters);
-  const plans = letters.map((letter) => {
-    const replay = before.has(letter.place)
-      ? { reason: "it stands on its input again already (--again sends it once more)" }
-      : replayOf(letter);
-    return { letter, record: "reason" in replay ? null : replay, skipped: "reason" in replay ? replay.reason : null };
-  });
+  const client = createKafkaClient({ brokers: config.brokers, clientId: "lockstep-dlq" });
+  const { again, inDoubt } = options;
+  const plans = await planReplays(letters, { client, app: loaded.app, again, inDoubt });
   const records = plans.flatMap(({ record }) => (record ? [record] : []));
   const sends = options.yes && !options.dryRun;
-  if (sends && records.length > 0) await resend(createKafkaClient({ brokers, clientId: "lockstep-dlq" }), records);
+  if (sends && records.length > 0) await resend(client, records);
   if (options.json) {
     printJson({
       sent: sends ? records.length : 0,
@@ -118,7 +119,8 @@ export async function dlqReplay(
       `${sends ? `sent ${records.length}` : `nothing sent; ${records.length} would be`}${rest > 0 ? `, ${rest} left out` : ""}\n`,
     );
   }
-  if (sends || options.dryRun) return EXIT.ok;
+  if (options.dryRun) return EXIT.ok;
+  if (sends) return plans.some(({ later }) => later) ? EXIT.temporary : EXIT.ok;
   process.stderr.write("add --yes to send them, or --dry-run to say that looking is all that is wanted\n");
   return EXIT.usage;
 }

@@ -168,6 +168,7 @@ function buildProgram(env: NodeJS.ProcessEnv, exit: (code: number) => void): Com
     .option("--limit <n>", "of those that fit, only the latest so many", whole)
     .option("--all", "all that fit the other options", false)
     .option("--again", "also those that were sent again before", false)
+    .option("--in-doubt", "also those of which it cannot be told, for their input has lost records since", false)
     .option("--dry-run", "show what would be sent", false)
     .option("--yes", "send", false)
     .action(async (letters, options) =>

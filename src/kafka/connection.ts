@@ -29,15 +29,19 @@ export interface Connection {
   /** The coordinator of a group or transactional id; looked up once and kept until `forgetCoordinators`. */
   coordinator(kind: CoordinatorKind, key: string): Promise<WireBroker>;
   forgetCoordinators(): void;
-  /** Low watermark and last stable offset of partitions of a watched topic. */
+  /** Low watermark and last stable offset (`uncommitted`: high watermark) of partitions of a watched topic. */
   offsets(topic: string, partitions: readonly number[]): Promise<Map<number, { low: bigint; high: bigint }>>;
   /** Cuts the sockets: what is under way fails, nothing more is sent. Idempotent. */
   destroy(): void;
 }
 
-export function openConnection(client: KafkaClient, options: { requestTimeoutMs?: number } = {}): Connection {
+/** @param options `uncommitted`: `offsets` sees what is in open transactions too */
+export function openConnection(
+  client: KafkaClient,
+  { uncommitted = false, ...options }: { requestTimeoutMs?: number; uncommitted?: boolean } = {},
+): Connection {
   const handle = client.open(options);
-  const cluster = captureCluster(handle.kafka);
+  const cluster = captureCluster(handle.kafka, uncommitted);
   const coordinators = new Map<string, number>();
 
   async function connected(): Promise<void> {
@@ -152,11 +156,12 @@ export async function persist<T>(
 export const BACKOFF_FIRST_MS = 25;
 export const BACKOFF_MAX_MS = 1_000;
 
-function captureCluster(kafka: import("kafkajs").Kafka): WireCluster {
+function captureCluster(kafka: import("kafkajs").Kafka, uncommitted: boolean): WireCluster {
   let captured: WireCluster | undefined;
   kafka.consumer({
     // Never joined.
     groupId: "lockstep-connection",
+    readUncommitted: uncommitted,
     allowAutoTopicCreation: false,
     partitionAssigners: [
       ({ cluster }) => {

@@ -69,17 +69,8 @@ export async function* readTopic(options: ReadTopicOptions): AsyncGenerator<Inpu
  * @throws {LockstepError} KAFKA_UNAVAILABLE
  */
 export async function topicEnds(client: KafkaClient, topic: string, deadlineMs = 30_000): Promise<Map<number, bigint>> {
-  const connection = openConnection(client);
-  try {
-    await persist(connection, { what: `metadata of ${topic}`, deadlineMs }, () => connection.watch([topic]));
-    const ends = new Map<number, bigint>();
-    for (const partition of connection.partitions(topic)) {
-      ends.set(partition, (await readOffsets(connection, topic, partition, deadlineMs)).high);
-    }
-    return ends;
-  } finally {
-    connection.destroy();
-  }
+  const offsets = await topicOffsets(client, topic, { deadlineMs });
+  return new Map([...offsets].map(([partition, { high }]) => [partition, high]));
 }
 
 /** Where the log of each partition begins. @throws {LockstepError} KAFKA_UNAVAILABLE */
@@ -88,15 +79,27 @@ export async function lowWatermarks(
   topic: string,
   deadlineMs = 30_000,
 ): Promise<{ partition: number; low: bigint }[]> {
-  const connection = openConnection(client);
+  const offsets = await topicOffsets(client, topic, { deadlineMs });
+  return [...offsets].map(([partition, { low }]) => ({ partition, low }));
+}
+
+/**
+ * Per partition, where its log begins, and its last stable offset; `uncommitted`: its high watermark, below which all stands that was
+ * acknowledged, behind open transactions too.
+ * @throws {LockstepError} KAFKA_UNAVAILABLE
+ */
+export async function topicOffsets(
+  client: KafkaClient,
+  topic: string,
+  { uncommitted = false, deadlineMs = 30_000 }: { uncommitted?: boolean; deadlineMs?: number } = {},
+): Promise<Map<number, { low: bigint; high: bigint }>> {
+  const connection = openConnection(client, { uncommitted });
   try {
     await persist(connection, { what: `metadata of ${topic}`, deadlineMs }, () => connection.watch([topic]));
-    const found: { partition: number; low: bigint }[] = [];
-    for (const partition of connection.partitions(topic)) {
-      const { low } = await readOffsets(connection, topic, partition, deadlineMs);
-      found.push({ partition, low });
-    }
-    return found;
+    const offsets = new Map<number, { low: bigint; high: bigint }>();
+    for (const partition of connection.partitions(topic))
+      offsets.set(partition, await readOffsets(connection, topic, partition, deadlineMs));
+    return offsets;
   } finally {
     connection.destroy();
   }

@@ -16,8 +16,13 @@ const machine = setup({
 
 const took = input("took", { schema: anything, time: ({ n }) => n });
 
-export const anApp = defineApp("an-app", {
-  inputs: { a: took, b: took },
-  actors: { one: { machine, on: { took: () => "one" } } },
-  emits: { said: publish("out", { key: () => "one" }) },
-});
+export const anApp = anAppOf("a", "b");
+
+/** The same with other inputs. */
+export function anAppOf(...inputs: string[]) {
+  return defineApp("an-app", {
+    inputs: Object.fromEntries(inputs.map((topic) => [topic, took])),
+    actors: { one: { machine, on: { took: () => "one" } } },
+    emits: { said: publish("out", { key: () => "one" }) },
+  });
+}

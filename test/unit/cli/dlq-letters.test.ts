@@ -44,10 +44,31 @@ test("a row that the relay set aside is shown with its table and cause, and is n
     outboxTable: "app.outbox",
     source: null,
   });
-  expect(replayOf(letter)).toEqual({
+  expect(replayOf(letter, { app })).toEqual({
     reason:
       "it is a row of app.outbox, not a record of an input; insert it there again, mended and with an event_id of its own, and the relay publishes it",
   });
+});
+
+function letterFrom(topic: string, on: string) {
+  const headers = Object.entries({ topic, partition: "0", offset: "3", exception: "ROW_REFUSED" });
+  return letterOf({
+    topic: on,
+    partition: 0,
+    offset: 1n,
+    key: Buffer.from("k"),
+    value: Buffer.from("{}"),
+    headers: headers.map(([name, value]) => [`__streams.errors.${name}`, Buffer.from(value)] as const),
+    timestampMs: 1n,
+  });
+}
+
+test("R2: a letter goes to the input that its dead letters are of, and to no other topic that it names", () => {
+  const [first, second] = app.inputs.map(({ topic }) => topic) as [string, string];
+  const replay = (topic: string) => replayOf(letterFrom(topic, `${first}.dlq`), { app });
+  expect(replay(first)).toMatchObject({ topic: first, partition: 0 });
+  expect(replay("payments")).toEqual({ reason: expect.stringMatching(/came from payments, which is no input of/) });
+  expect(replay(second)).toEqual({ reason: expect.stringContaining(`whose dead letters are on ${second}.dlq`) });
 });
 
 test("a limit keeps the latest by time, whichever topic they are of, in the order in which they were read", () => {
