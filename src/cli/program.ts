@@ -1,7 +1,7 @@
 /**
  * The command line: `lockstep <command>`. Data on stdout, talk on stderr, `--json` where data is printed.
  *
- * Exit codes: 0 ok, 1 failure, 2 usage, 69 a dependency is not there, 78 bad configuration.
+ * Exit codes: 0 ok, 1 failure, 2 usage, 69 a dependency is not there, 75 not all now: try again later, 78 bad configuration.
  */
 import { Command, CommanderError, InvalidArgumentError } from "commander";
 
