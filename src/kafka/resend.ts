@@ -25,7 +25,8 @@ const SEND_MS = 30_000;
 const CURES: Readonly<Record<string, string>> = {
   TOPIC_AUTHORIZATION_FAILED: "Grant the right to write to the topic",
   CLUSTER_AUTHORIZATION_FAILED: "Grant the right to write idempotently",
-  INVALID_TIMESTAMP: "Its time is further from now than message.timestamp.before.max.ms of the topic allows: raise that",
+  INVALID_TIMESTAMP:
+    "Its time is further from now than message.timestamp.before.max.ms of the topic allows: raise that",
   MESSAGE_TOO_LARGE: "Raise max.message.bytes of the topic",
   RECORD_LIST_TOO_LARGE: "Raise max.message.bytes of the topic",
 };
