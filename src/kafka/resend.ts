@@ -3,8 +3,8 @@
  * request puts nothing there twice. Not a transaction: an input that ends in a marker has a lag that nothing takes away.
  *
  * Invariants
- *   A1  A request holds one batch, of one partition, so that what Kafka refuses is known by name.
- *   A2  What comes before a record that is refused is sent, and nothing of its partition that comes after it.
+ *   SA1  A request holds one batch, of one partition, so that what Kafka refuses is known by name.
+ *   SA2  What comes before a record that is refused is sent, and nothing of its partition that comes after it.
  */
 import type { OutputRecord } from "../actors/record.ts";
 import { LockstepError } from "../errors.ts";
@@ -51,7 +51,7 @@ export async function resend(client: KafkaClient, records: readonly OutputRecord
   let sent = 0;
   let current: PartitionBatch | null = null;
 
-  /** A2: of a batch that is refused for one of its records, the halves, in order, down to that record. */
+  /** SA2: of a batch that is refused for one of its records, the halves, in order, down to that record. */
   async function send(batch: PartitionBatch): Promise<void> {
     writes ??= await openIdempotentWrites(connection, { topics, deadlineMs: SEND_MS });
     current = batch;

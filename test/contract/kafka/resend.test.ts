@@ -16,7 +16,7 @@ function again(
   return outputRecord(topic, value, { headers, timestampMs, partition });
 }
 
-test("A1: a record that is too old for its topic is refused by name, with the setting to raise; what came before it is sent, nothing after it", async () => {
+test("SA1: a record that is too old for its topic is refused by name, with the setting to raise; what came before it is sent, nothing after it", async () => {
   const topic = await freshTopic(client, "old", { config: { "message.timestamp.before.max.ms": "3600000" } });
   const old = BigInt(Date.now() - 7_200_000);
   const records = [1, 2, 3, 4, 5].map((letter) => again(topic, letter, letter === 4 ? { timestampMs: old } : {}));
@@ -30,7 +30,7 @@ test("A1: a record that is too old for its topic is refused by name, with the se
   expect(valuesOf(await readAll(client, topic))).toEqual(["1", "2", "3"]);
 });
 
-test("A2: a record above the limit of its topic is refused by name; a batch above it, of records that are not, is sent in parts", async () => {
+test("SA2: a record above the limit of its topic is refused by name; a batch above it, of records that are not, is sent in parts", async () => {
   const topic = await freshTopic(client, "small", { partitions: 2, config: { "max.message.bytes": "2000" } });
   const value = "x".repeat(900);
   const fits = Array.from({ length: 9 }, (_, letter) => again(topic, letter, { value, partition: letter % 2 }));
