@@ -18,8 +18,8 @@ import { errorText, errorType, isRefused, unavailable } from "./wire-errors.ts";
 export const REPLAY_HEADER = "lockstep-replay-of";
 
 const BATCH_BYTES_MAX = 512 * 1024;
-/** For one batch: a person waits for it. */
-const SEND_MS = 30_000;
+/** A person waits for it. */
+const BATCH_MS = 30_000;
 
 /** What to do about a refusal. */
 const CURES: Readonly<Record<string, string>> = {
@@ -41,10 +41,15 @@ const OF_SOME_RECORD: ReadonlySet<string> = new Set([
 
 /**
  * @param records each with the header `lockstep-replay-of`
+ * @param options `batchMs`: how long failures that can pass are retried for one batch, default 30,000
  * @throws {LockstepError} PUBLISH_REFUSED Kafka will not take one of them as things stand; KAFKA_UNAVAILABLE some of a batch under way
  *   may be there. `details.sent` says of both how many are there for certain.
  */
-export async function resend(client: KafkaClient, records: readonly OutputRecord[]): Promise<void> {
+export async function resend(
+  client: KafkaClient,
+  records: readonly OutputRecord[],
+  { batchMs = BATCH_MS }: { batchMs?: number } = {},
+): Promise<void> {
   const connection = openConnection(client);
   const topics = [...new Set(records.map(({ topic }) => topic))];
   let writes: PartitionWrites | null = null;
@@ -53,9 +58,9 @@ export async function resend(client: KafkaClient, records: readonly OutputRecord
 
   /** SA2: of a batch that is refused for one of its records, the halves, in order, down to that record. */
   async function send(batch: PartitionBatch): Promise<void> {
-    writes ??= await openIdempotentWrites(connection, { topics, deadlineMs: SEND_MS });
+    writes ??= await openIdempotentWrites(connection, { topics, deadlineMs: batchMs });
     current = batch;
-    const endMs = performance.now() + SEND_MS;
+    const endMs = performance.now() + batchMs;
     try {
       await writes.locate([batch], endMs);
       await writes.produce([batch], endMs);

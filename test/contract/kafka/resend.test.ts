@@ -51,7 +51,7 @@ test("no broker: KAFKA_UNAVAILABLE, and how many are there", async () => {
   const { createKafkaClient } = await import("../../../src/kafka/client.ts");
   // Port 1 of the loopback interface refuses at once.
   const nowhere = createKafkaClient({ brokers: ["127.0.0.1:1"], clientId: "contract" });
-  await expect(resend(nowhere, [again("t", 1)])).rejects.toMatchObject({
+  await expect(resend(nowhere, [again("t", 1)], { batchMs: 300 })).rejects.toMatchObject({
     code: "KAFKA_UNAVAILABLE",
     message: expect.stringContaining("0 of 1 were sent before"),
     details: { sent: 0 },
