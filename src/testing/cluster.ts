@@ -88,12 +88,15 @@ export class Cluster {
   readonly events = new Map<string, number>();
   readonly #options: ClusterOptions;
   readonly #random: Random;
+  /** How long processes are stopped. */
+  readonly #stops: Random;
   #started = 0;
 
   constructor(options: ClusterOptions) {
     const { app, shards, random, faults, keepTrace = false } = options;
     this.#options = options;
     this.#random = random;
+    this.#stops = random.fork("stops");
     this.app = app;
     this.faults = faults;
     this.outputBytesMax = options.outputBytesMax ?? 1_000_000;
@@ -107,6 +110,7 @@ export class Cluster {
       faults,
       trace: this.trace,
       onKill: (process) => this.kill(process),
+      onStop: (process) => this.#makeZombie(process),
     });
     const outputs = outputTopics(app).map((topic) => [topic, options.outputPartitions ?? shards] as const);
     const inputs = app.inputs.map(({ topic }) => [topic, shards] as const);
@@ -175,6 +179,12 @@ export class Cluster {
     this.trace.note(process.name, "killed");
     process.kill();
     this.#forget(process);
+  }
+
+  /** Stops a process for longer than its session lasts. */
+  #makeZombie(process: SimulatedProcess): void {
+    process.stop();
+    this.schedule.after(this.config.sessionTimeoutMs * (1.2 + this.#stops.next() * 2), () => process.resume());
   }
 
   /** Drains a worker, and ends its process. @returns whether nothing of it is left to be taken over */

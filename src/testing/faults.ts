@@ -15,6 +15,7 @@ export const FAULTS = {
   slow: "the request or its answer takes up to two seconds",
   // of a process
   "killed in a call": "SIGKILL while a request is under way",
+  "stopped in a call": "SIGSTOP while a request is under way, beyond the session time-out, then SIGCONT",
   "killed at a point": "SIGKILL at a fail-point of the runtime",
   killed: "SIGKILL at any moment",
   stopped: "SIGSTOP, shorter than the session time-out",
@@ -40,7 +41,14 @@ export type FaultKind = keyof typeof FAULTS;
 export const FAULT_KINDS = Object.keys(FAULTS) as FaultKind[];
 
 /** Of each request, with what probability. */
-export type CallFault = "request lost" | "reply lost" | "request late" | "no answer" | "slow" | "killed in a call";
+export type CallFault =
+  | "request lost"
+  | "reply lost"
+  | "request late"
+  | "no answer"
+  | "slow"
+  | "killed in a call"
+  | "stopped in a call";
 const CALL_FAULTS: readonly CallFault[] = [
   "request lost",
   "reply lost",
@@ -152,6 +160,8 @@ export function createFaults(weather: Weather, random: Random): Faults {
 /** Beyond it even an unlucky run comes to its end: a process that dies with every tenth request gets nowhere. */
 const RATE_MAX = 0.03;
 const KILL_RATE_MAX = 0.004;
+/** Each takes several seconds of the twelve that have faults. */
+const STOP_RATE_MAX = 0.003;
 const PLANS_MAX = 12;
 
 /** The weather of one seed. @param durationMs faults are planned in this time */
@@ -168,14 +178,13 @@ export function drawWeather(random: Random, { durationMs, sessionTimeoutMs }: We
       kind === "zombie" ? sessionTimeoutMs * (1.2 + random.next() * 2) : random.next() ** 2 * sessionTimeoutMs;
     plans.push({ kind, atMs: Math.floor(random.next() * durationMs), lastsMs: Math.ceil(lastsMs) });
   }
+  const atPoint = random.chance(0.4) ? random.next() ** 2 * KILL_RATE_MAX : 0;
+  const passesOver = random.chance(0.2) ? random.next() : 0;
+  // Kinds that came later draw from forks, or last: the weather of a seed without them is what it was before.
   const answers = random.fork("answers");
-  return {
-    calls,
-    atPoint: random.chance(0.4) ? random.next() ** 2 * KILL_RATE_MAX : 0,
-    passesOver: random.chance(0.2) ? random.next() : 0,
-    answersOld: answers.chance(0.2) ? answers.next() : 0,
-    plans: plans.sort((a, b) => a.atMs - b.atMs),
-  };
+  const answersOld = answers.chance(0.2) ? answers.next() : 0;
+  if (random.chance(0.3)) calls["stopped in a call"] = random.next() ** 2 * STOP_RATE_MAX;
+  return { calls, atPoint, passesOver, answersOld, plans: plans.sort((a, b) => a.atMs - b.atMs) };
 }
 
 interface WeatherSpan {

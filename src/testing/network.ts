@@ -54,6 +54,7 @@ export function createNetwork(of: {
   faults: Faults;
   trace: Trace;
   onKill: (process: SimulatedProcess) => void;
+  onStop: (process: SimulatedProcess) => void;
 }): Network {
   const { schedule, random, faults, trace } = of;
   const cuts = new Set<{ server: Server; from: SimulatedProcess | null }>();
@@ -122,6 +123,10 @@ export function createNetwork(of: {
           case "killed in a call":
             schedule.after(requestMs, () => arrive(() => {}));
             schedule.after(requestMs * random.next() * 2, () => of.onKill(from));
+            break;
+          case "stopped in a call":
+            schedule.after(requestMs, () => arrive((reply) => from.after(replyMs, reply)));
+            schedule.after(requestMs * random.next() * 2, () => of.onStop(from));
             break;
           default:
             schedule.after(requestMs, () => arrive((reply) => from.after(replyMs, reply)));

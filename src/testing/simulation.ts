@@ -251,6 +251,7 @@ class Run {
     faults.end();
     for (const heal of this.#heal) heal();
     this.#heal.clear();
+    for (const { process } of this.#cluster.running) process.resume();
     let lookAgainMs = schedule.nowMs;
     const isDone = () => {
       if (halts.length > 0) return true;

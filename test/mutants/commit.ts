@@ -3,6 +3,7 @@ import type { Mutant } from "./mutant.ts";
 
 const ACQUIRE = "src/runtime/acquire.ts";
 const COMMIT = "src/runtime/commit.ts";
+const SHARD = "src/runtime/shard.ts";
 const RECONCILE = "src/runtime/reconcile.ts";
 /** The publisher in memory: request by request what src/kafka/transactional-writer.ts does; both pass one contract. */
 const PUBLISHER = "src/testing/publisher.ts";
@@ -74,6 +75,24 @@ ${TAKE_TOKEN}`,
     app: "ledger",
     seedsMax: 500,
     finds: ["halt STORE_WENT_BACK", "halt POSITIONS_CONTRADICT"],
+  },
+  {
+    name: "R1 before R2, a halt does not read the row again",
+    model: "commit",
+    what: "an owner that was replaced meanwhile takes what it reads for a contradiction, and does not look whose the shard is",
+    patches: [
+      { file: ACQUIRE, from: R2, to: "" },
+      { file: ACQUIRE, from: R1, to: `${R1}${R2}` },
+      { file: ACQUIRE, from: 'error.remedy === "halt" && !(await stillOurs())', to: "(await stillOurs()) === null" },
+      {
+        file: SHARD,
+        from: 'mode.kind === "again" ? await this.#stillOurs(mode.token) : true;',
+        to: "true as boolean | null;",
+      },
+    ],
+    app: "ledger",
+    seedsMax: 1_000,
+    finds: ["halt POSITIONS_CONTRADICT", "halt REDO_BROKEN", "halt STORE_WENT_BACK"],
   },
   {
     name: "start positions are not written with seq 0",

@@ -49,6 +49,10 @@ function world(calls: Parameters<typeof createFaults>[0]["calls"] = {}) {
       killed.push(process.name);
       process.kill();
     },
+    onStop: (process) => {
+      process.stop();
+      schedule.after(1_000, () => process.resume());
+    },
   });
   return { schedule, network, process: new SimulatedProcess("p", schedule), killed };
 }
@@ -63,6 +67,7 @@ test("N1, N3: with or without effect, with or without an answer: each fault is w
     ["no answer", 1, "unreachable"],
     ["slow", 1, "answered"],
     ["killed in a call", 1, "nothing"],
+    ["stopped in a call", 1, "answered"],
   ] as const;
   for (const [fault, effects, outcome] of cases) {
     const { schedule, network, process } = world({ [fault]: 1 });
