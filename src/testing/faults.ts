@@ -161,7 +161,7 @@ export function createFaults(weather: Weather, random: Random): Faults {
 const RATE_MAX = 0.03;
 const KILL_RATE_MAX = 0.004;
 /** Each takes several seconds of the twelve that have faults. */
-const STOP_RATE_MAX = 0.003;
+const STOP_RATE_MAX = 0.008;
 const PLANS_MAX = 12;
 
 /** The weather of one seed. @param durationMs faults are planned in this time */
@@ -183,7 +183,7 @@ export function drawWeather(random: Random, { durationMs, sessionTimeoutMs }: We
   // Kinds that came later draw from forks, or last: the weather of a seed without them is what it was before.
   const answers = random.fork("answers");
   const answersOld = answers.chance(0.2) ? answers.next() : 0;
-  if (random.chance(0.3)) calls["stopped in a call"] = random.next() ** 2 * STOP_RATE_MAX;
+  if (random.chance(0.5)) calls["stopped in a call"] = random.next() ** 2 * STOP_RATE_MAX;
   return { calls, atPoint, passesOver, answersOld, plans: plans.sort((a, b) => a.atMs - b.atMs) };
 }
 

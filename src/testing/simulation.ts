@@ -16,7 +16,7 @@ import { partitionFor } from "../actors/partition.ts";
 import type { OutputRecord } from "../actors/record.ts";
 import type { Config } from "../config.ts";
 import { isLockstepError } from "../errors.ts";
-import { Cluster, type Running } from "./cluster.ts";
+import { Cluster, type Halt, type Running } from "./cluster.ts";
 import { createFaults, drawWeather, type FaultKind, NO_FAULTS, type Plan, type Weather } from "./faults.ts";
 import { type Judgement, judgeCluster } from "./oracle.ts";
 import { stillToDo } from "./progress.ts";
@@ -260,11 +260,7 @@ class Run {
       return stillToDo(this.#cluster).length === 0;
     };
     const done = await schedule.runUntil(isDone, { timeoutMs });
-    const halted = halts.map(({ process, shard, error }) => {
-      const code = isLockstepError(error) ? error.code : "an unknown error";
-      return `shard ${shard} halted in ${process}: ${code}: ${error.message}`;
-    });
-    if (halted.length > 0) return halted;
+    if (halts.length > 0) return halts.map(textOfHalt);
     // What was caught up may still be in the middle of acquiring a shard anew: the last answers of the faults are under way.
     await schedule.runFor(QUIET_MS);
     return done ? [] : [`not live: ${timeoutMs} ms after the last fault ${stillToDo(this.#cluster).join("; ")}`];
@@ -282,7 +278,7 @@ class Run {
         (error: unknown) => schedule.fail(error),
       );
     await schedule.runUntil(() => stops.every(({ outcome }) => outcome !== null), { timeoutMs });
-    if (halts.length > 0) return halts.map(({ shard, error }) => `shard ${shard} halted at the stop: ${error.message}`);
+    if (halts.length > 0) return halts.map(textOfHalt);
     return stops
       .filter(({ outcome }) => outcome !== true)
       .map(({ name, outcome }) => `${name} ${outcome === null ? "did not stop" : "stopped without draining"}`);
@@ -305,6 +301,11 @@ class Run {
       if (this.#wanted > 0) this.#cluster.start();
     });
   }
+}
+
+function textOfHalt({ process, shard, error }: Halt): string {
+  const code = isLockstepError(error) ? error.code : "an unknown error";
+  return `shard ${shard} halted in ${process}: ${code}: ${error.message}`;
 }
 
 const LOOK_MS = 50;

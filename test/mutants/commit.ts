@@ -20,25 +20,42 @@ const R2 = "  const committed = await publisher.committed(shard); // R2\n";
 const R1 = `  let row = await store.readShard(shard); // R1
   if (row.token !== ownership.token) return null;
 `;
+const WITNESS_CALL = "await witnessed(context, committed, decide(committed))";
+const WITNESS_HEAD = `  answered: Record<string, CommittedOffset>,
+  decision: Reconciliation,
+`;
 const PUBLISH = "    await standing.writer.publish({ records: outputs, positions, metadata });\n";
 
 export const COMMIT_MUTANTS: readonly Mutant[] = [
   {
     name: "R2 before F2",
     model: "commit",
-    what: "Kafka's offsets are read before the predecessor's transaction is decided",
+    what: "Kafka's offsets, and their log, are read before the predecessor's transaction is decided",
     patches: [
-      { file: ACQUIRE, from: FENCES, to: `    const early = await context.publisher.committed(shard);\n${FENCES}` },
-      { file: ACQUIRE, from: RECONCILE_CALL, to: "await reconcileShard(context, ownership, writer!, early)" },
+      {
+        file: ACQUIRE,
+        from: FENCES,
+        to: `    const early = await context.publisher.committed(shard);
+    const inLog = await context.publisher.committedInLog(shard);
+${FENCES}`,
+      },
+      { file: ACQUIRE, from: RECONCILE_CALL, to: "await reconcileShard(context, ownership, writer!, early, inLog)" },
       {
         file: ACQUIRE,
         from: RECONCILE_HEAD,
         to: RECONCILE_HEAD.replace(
           "\n)",
-          '\n  committed: Awaited<ReturnType<ShardContext["publisher"]["committed"]>>,\n)',
+          "\n  committed: Record<string, CommittedOffset>,\n  inLog: Record<string, CommittedOffset> | null,\n)",
         ),
       },
       { file: ACQUIRE, from: R2, to: "" },
+      { file: ACQUIRE, from: WITNESS_CALL, to: WITNESS_CALL.replace(", decide", ", inLog, decide") },
+      {
+        file: ACQUIRE,
+        from: WITNESS_HEAD,
+        to: WITNESS_HEAD.replace("\n  decision", "\n  found: Record<string, CommittedOffset> | null,\n  decision"),
+      },
+      { file: ACQUIRE, from: "  const found = await context.publisher.committedInLog(context.shard);\n", to: "" },
     ],
     app: "ledger",
     seedsMax: 500,

@@ -38,8 +38,8 @@ export interface Mutant {
  * @returns null for anything else, as a run that broke off: that is no finding but a broken harness
  */
 export function findingOf(fault: string): string | null {
-  const halt = /^shard \d+ halted (?:in \S+: ([A-Z_]+|an unknown error):|at the stop:)/.exec(fault);
-  if (halt) return halt[1] === undefined ? "halt at the stop" : `halt ${halt[1]}`;
+  const halt = /^shard \d+ halted in \S+: ([A-Z_]+|an unknown error):/.exec(fault);
+  if (halt) return `halt ${halt[1]}`;
   if (fault.startsWith("not live: ")) return "not live";
   if (/^\S+ (?:did not stop|stopped without draining)$/.test(fault)) return "not drained";
   return /^(I\d+): /.exec(fault)?.[1] ?? null;
