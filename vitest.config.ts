@@ -63,6 +63,7 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/unit/**/*.test.ts", "test/house/**/*.test.ts"],
+          maxWorkers: 2, // vitest leaves one core of two alone
           sequence: { groupOrder: 0 },
           testTimeout: 30 * SECOND,
         },

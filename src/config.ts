@@ -92,10 +92,10 @@ export const SETTINGS = {
   batchRecordsMax: {
     env: "LOCKSTEP_BATCH_RECORDS_MAX",
     kind: "integer",
-    fallback: "2000",
+    fallback: "1000",
     min: 1,
     max: 100_000,
-    about: "records of one commit, at most",
+    about: "records of one commit, at most; what waits for Postgres and Kafka is in memory",
   },
   batchBytesMax: {
     env: "LOCKSTEP_BATCH_BYTES_MAX",
