@@ -1,8 +1,8 @@
 /**
  * The tests, by what they need. `npm test` names those it runs, ops, debezium, mutants and model are not among them; `npm run test:unit` needs no servers.
  *
- * The projects run one after the other, cheapest first. Only unit tests run side by side: the others share one broker
- * and one database on what may be a machine of two cores, and some of them kill processes and watch the clock.
+ * The projects run one after the other, cheapest first. Unit tests run side by side, and contract tests two at a time, each with topics
+ * and a database of its own; the others share the topics of an app on one broker, and some of them kill processes and watch the clock.
  */
 import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
@@ -17,13 +17,14 @@ const OWN_PACKAGE = {
 };
 
 /** Tests against real servers: ONE stack a run, started when the first of these projects needs it. */
-function againstServers(name: string, order: number, timeoutMs: number) {
+function againstServers(name: string, order: number, timeoutMs: number, sideBySide = 1) {
   return {
     test: {
       name,
       include: [`test/${name}/**/*.test.ts`],
       globalSetup: ["test/support/global-setup.ts"],
-      fileParallelism: false,
+      fileParallelism: sideBySide > 1,
+      maxWorkers: sideBySide,
       sequence: { groupOrder: order },
       testTimeout: timeoutMs,
       hookTimeout: timeoutMs,
@@ -68,7 +69,7 @@ export default defineConfig({
           testTimeout: 30 * SECOND,
         },
       },
-      againstServers("contract", 1, 60 * SECOND),
+      againstServers("contract", 1, 60 * SECOND, 2),
       againstServers("integration", 2, 180 * SECOND),
       againstServers("acceptance", 3, 600 * SECOND),
       againstServers("fault", 4, 600 * SECOND),
