@@ -34,7 +34,8 @@ export async function untilRelayed(options: {
       if (lsn >= goal) return true;
       const nowMs = systemClock.monotonicMs();
       if (lsn > last) movedMs = nowMs;
-      if (nowMs - movedMs > stallMs) return false;
+      // The coordinator alone may not know it (K1 in docs/protocol.md).
+      if (nowMs - movedMs > stallMs) return ((await ports.committedInLog())?.offset ?? 0n) >= goal;
       last = lsn;
       options.onProgress?.(Number(goal - lsn));
       await systemClock.sleep(POLL_MS, signal);

@@ -8,7 +8,7 @@ import { type Config, loadConfig, maskedConfig } from "../config.ts";
 import { isLockstepError, LockstepError } from "../errors.ts";
 import { createKafkaClient } from "../kafka/client.ts";
 import { createRelay, hostRelay, openRelayPorts } from "../relay/open.ts";
-import { parsePosition } from "../relay/position.ts";
+import { laterOf, parsePosition } from "../relay/position.ts";
 import { resync } from "../relay/resync.ts";
 import { decideStart } from "../relay/start.ts";
 import type { RelayReport } from "../relay/status.ts";
@@ -128,7 +128,7 @@ export async function readStatus(of: { config: Config; loaded: LoadedApp; groupI
     let fault: RelayShown["fault"] = null;
     let committed: Awaited<ReturnType<typeof ports.committed>> = null;
     try {
-      committed = await ports.committed();
+      committed = laterOf(await ports.committed(), await ports.committedInLog());
     } catch (error) {
       fault = faultOf(error);
     }

@@ -13,12 +13,14 @@
  * may not be seen spoils the metadata of all others on the same one.
  */
 import type { CommittedOffset } from "../actors/ports.ts";
+import { LockstepError } from "../errors.ts";
 import type { KafkaClient } from "./client.ts";
+import { isCodecMissing } from "./codecs.ts";
 import { type Connection, openConnection, persist } from "./connection.ts";
 import { decodeOffsetKey, decodeOffsetValue } from "./offsets-record.ts";
 import { leaderOf, readOffsets } from "./partition-log.ts";
 import { READ_UNCOMMITTED, type WireRecord } from "./wire.ts";
-import { isRefused } from "./wire-errors.ts";
+import { errorType, unavailable } from "./wire-errors.ts";
 
 export interface OffsetsLogRequest {
   readonly client: KafkaClient;
@@ -41,17 +43,27 @@ const READ_WAIT_MS = 100;
 /** Key of a control record: version (int16), type (int16). */
 const MARKER = { abort: 0, commit: 1 } as const;
 
+/** For the whole reading; nobody waits for a log that is longer than that. */
+const ALL_MS_MAX = 60_000;
+/** Then it never can be read by us. Anything else passes, or is asked for again: to believe the coordinator takes more than an error. */
+const MAY_NOT: ReadonlySet<string> = new Set([
+  "TOPIC_AUTHORIZATION_FAILED",
+  "CLUSTER_AUTHORIZATION_FAILED",
+  "UNSUPPORTED_COMPRESSION_TYPE",
+]);
+
 /**
  * @returns null where it may not be read, or is written in a way that we do not know: the coordinator's answer is all there is
  * @throws {LockstepError} KAFKA_UNAVAILABLE
  */
 export async function readOffsetsLog(request: OffsetsLogRequest): Promise<Record<string, CommittedOffset> | null> {
-  const connection = openConnection(request.client);
+  const connection = openConnection(request.client, { uncommitted: true }); // G3: its offsets are high watermarks
   try {
     return await read(connection, request);
   } catch (error) {
-    if (isRefused(error) || error instanceof RangeError) return null;
-    throw error;
+    if (error instanceof LockstepError) throw error;
+    if (MAY_NOT.has(errorType(error)) || isCodecMissing(error) || error instanceof RangeError) return null;
+    throw unavailable(`read ${OFFSETS_TOPIC}`, error);
   } finally {
     connection.destroy();
   }
@@ -66,24 +78,28 @@ async function read(
   await persist(connection, { what, deadlineMs }, () => connection.watch([OFFSETS_TOPIC]));
   const partition = coordinatorPartition(groupId, connection.partitions(OFFSETS_TOPIC).length);
   const { low, high } = await readOffsets(connection, OFFSETS_TOPIC, partition, deadlineMs);
+  const endMs = performance.now() + ALL_MS_MAX;
   for (let back = request.backFirst ?? BACK_FIRST; ; back *= BACK_FACTOR) {
     const reaches = high - low <= back;
     const from = reaches ? low : high - back;
     const view = new OffsetsView(request);
-    if (!(await scan(connection, { partition, from, deadlineMs }, view))) return null;
+    await scan(connection, { partition, from, high, deadlineMs, endMs }, view);
     if (reaches || topics.every((topic) => view.has(topic))) return view.committed();
   }
 }
 
-/** @returns false when the log could not be read to its end */
+/** To the high watermark, as it is told with the first answer, or was before. @throws {LockstepError} KAFKA_UNAVAILABLE */
 async function scan(
   connection: Connection,
-  { partition, from, deadlineMs }: { partition: number; from: bigint; deadlineMs: number },
+  span: { partition: number; from: bigint; high: bigint; deadlineMs: number; endMs: number },
   view: OffsetsView,
-): Promise<boolean> {
-  let position = from;
-  for (let end: bigint | null = null; end === null || position < end; ) {
+): Promise<void> {
+  const { partition, deadlineMs } = span;
+  let position = span.from;
+  for (let end = span.high, first = true; first || position < end; first = false) {
     const what = `read ${OFFSETS_TOPIC}/${partition} at ${position}`;
+    if (performance.now() > span.endMs)
+      throw unavailable(what, new Error(`not at the end, ${end}, after ${ALL_MS_MAX} ms`));
     const { responses } = await persist(connection, { what, deadlineMs }, async () => {
       const broker = await connection.broker(await leaderOf(connection, OFFSETS_TOPIC, partition));
       const wanted = { partition, fetchOffset: position.toString(), maxBytes: READ_BYTES_MAX };
@@ -95,16 +111,18 @@ async function scan(
         topics: [{ topic: OFFSETS_TOPIC, partitions: [wanted] }],
       });
     });
-    const { highWatermark, messages } = responses[0]!.partitions[0]!;
-    end ??= BigInt(highWatermark);
+    const answer = responses[0]?.partitions[0];
+    if (answer === undefined) continue; // throttled: an answer without a partition
+    const { highWatermark, messages } = answer;
+    if (first && BigInt(highWatermark) > end) end = BigInt(highWatermark);
     // A batch comes whole, also the part of it that lies before the position.
     for (const record of messages) if (BigInt(record.offset) >= position) view.take(record);
     const last = messages.at(-1)?.batchContext;
     const next = last === undefined ? position : BigInt(last.firstOffset) + BigInt(last.lastOffsetDelta) + 1n;
-    if (next <= position && position < end) return false;
-    position = next;
+    if (next > position) position = next;
+    // No record, from a leader that knows of the end: batches that compaction has emptied. One that does not know of it yet soon does.
+    else if (BigInt(highWatermark) >= end) position = end;
   }
-  return true;
 }
 
 /** Which partition holds a group: Java's hash of its name, without its sign. */

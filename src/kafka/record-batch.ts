@@ -42,9 +42,7 @@ export function encodeBatch(records: readonly BatchRecord[], origin: BatchOrigin
     if (timestampMs < firstMs) firstMs = timestampMs;
     if (timestampMs > lastMs) lastMs = timestampMs;
   }
-  const sizes = records.map((record, index) =>
-    bodyBytes(record, { index, sinceMs: Number(record.timestampMs - firstMs) }),
-  );
+  const sizes = records.map((record, index) => bodyBytes(record, { index, sinceMs: record.timestampMs - firstMs }));
   const size = sizes.reduce((sum, body) => sum + sizeOfVarint(2 * body) + body, HEADER_BYTES);
   const bytes = Buffer.allocUnsafeSlow(size);
   bytes.writeBigInt64BE(0n, 0); // the broker gives the offset
@@ -63,7 +61,7 @@ export function encodeBatch(records: readonly BatchRecord[], origin: BatchOrigin
   for (const [index, record] of records.entries()) {
     at = writeVarint(bytes, 2 * sizes[index]!, at);
     bytes[at++] = 0; // attributes
-    at = writeVarint(bytes, 2 * Number(record.timestampMs - firstMs), at);
+    at = writeTimestamp(bytes, record.timestampMs - firstMs, at);
     at = writeVarint(bytes, 2 * index, at);
     at = writeBytes(bytes, record.key, at);
     at = writeBytes(bytes, record.value, at);
@@ -80,8 +78,8 @@ export function encodeBatch(records: readonly BatchRecord[], origin: BatchOrigin
   return bytes;
 }
 
-function bodyBytes({ key, value, headers }: BatchRecord, of: { index: number; sinceMs: number }): number {
-  let bytes = 1 + sizeOfVarint(2 * of.sinceMs) + sizeOfVarint(2 * of.index) + sizeOfBytes(key) + sizeOfBytes(value);
+function bodyBytes({ key, value, headers }: BatchRecord, of: { index: number; sinceMs: bigint }): number {
+  let bytes = 1 + sizeOfTimestamp(of.sinceMs) + sizeOfVarint(2 * of.index) + sizeOfBytes(key) + sizeOfBytes(value);
   bytes += sizeOfVarint(2 * headers.length);
   for (const [name, content] of headers) {
     const nameBytes = Buffer.byteLength(name);
@@ -99,6 +97,26 @@ function writeBytes(into: Buffer, bytes: Buffer | null, at: number): number {
   const start = writeVarint(into, 2 * bytes.length, at);
   into.set(bytes, start);
   return start + bytes.length;
+}
+
+/** Of a number up to this twice as much is exact. */
+const EXACT_MAX = 2n ** 52n;
+
+function sizeOfTimestamp(sinceMs: bigint): number {
+  if (sinceMs <= EXACT_MAX) return sizeOfVarint(2 * Number(sinceMs));
+  let size = 1;
+  for (let rest = BigInt.asUintN(64, 2n * sinceMs); rest >= 0x80n; rest >>= 7n) size += 1;
+  return size;
+}
+
+/** A producer that stamps nanoseconds, in one batch with one that stamps milliseconds, is beyond what a number holds. */
+function writeTimestamp(into: Buffer, sinceMs: bigint, start: number): number {
+  if (sinceMs <= EXACT_MAX) return writeVarint(into, 2 * Number(sinceMs), start);
+  let at = start;
+  let rest = BigInt.asUintN(64, 2n * sinceMs);
+  for (; rest >= 0x80n; rest >>= 7n) into[at++] = Number(rest & 0x7fn) | 0x80;
+  into[at++] = Number(rest);
+  return at;
 }
 
 /** @param zigzag 2n for n >= 0, -2n - 1 below; may be beyond 32 bits */

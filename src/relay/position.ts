@@ -30,13 +30,19 @@ export interface CommittedPosition {
 /**
  * Of what the group's coordinator answers and what its log has, the later: the coordinator can answer before it has read its log (K1 in
  * docs/protocol.md), the end of the log can be unknown to a new leader for a moment, and positions never fall (RI4).
+ * Positions in different logs cannot be compared: then what the coordinator answers is older, or nobody has written it.
  * @param inLog null: it has none, or may not be read
  */
 export function laterOf(answered: CommittedPosition | null, inLog: CommittedPosition | null): CommittedPosition | null {
   if (inLog === null) return answered;
   if (answered === null) return inLog;
-  const [a, b] = [answered, inLog].map(({ offset, metadata }) => parsePosition(offset, metadata)?.position);
-  if (!a || !b) return answered; // somebody else's: whoever decides refuses it
+  const [one, other] = [answered, inLog].map(({ offset, metadata }) => parsePosition(offset, metadata));
+  if (!one || !other) return answered; // somebody else's: whoever decides refuses it
+  const isSameLog = (["systemIdentifier", "timeline", "slot"] as const).every(
+    (part) => one.log[part] === other.log[part],
+  );
+  if (!isSameLog) return inLog;
+  const [a, b] = [one.position, other.position];
   if (a.lsn !== b.lsn) return a.lsn > b.lsn ? answered : inLog;
   const [x, y] = [a.underWay ?? NOTHING, b.underWay ?? NOTHING];
   if (x.commitLsn !== y.commitLsn) return x.commitLsn > y.commitLsn ? answered : inLog;

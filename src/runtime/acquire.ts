@@ -14,7 +14,8 @@
  *   A3  Redo is published in order of seq, in ONE Kafka transaction, with P's positions and the token of commit P.
  *   A4  An F1 whose outcome is unknown is lost: its token is thrown away for good.
  *   A5  Nothing is published, rewritten or halted on the word of the group's coordinator alone: it can answer before it has read its
- *       log to the end. Where that log can be read and has a later commit, the log is believed. (K1 in docs/protocol.md)
+ *       log to the end. Where that log may be read and has a later commit, the log is believed. The start positions of a new shard are
+ *       written without it. (K1 in docs/protocol.md)
  *
  * What a crash between two steps leaves stands in docs/protocol.md, "Acquire".
  */

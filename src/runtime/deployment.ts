@@ -138,7 +138,7 @@ function timestampFaults(input: TopicDescription, output: TopicDescription): str
   }
   if (limits.behindMsMax < Number.MAX_SAFE_INTEGER) {
     faults.push(
-      `"${output.name}" refuses records older than ${limits.behindMsMax} ms, and what is set aside keeps its time however late it is read: remove message.timestamp.before.max.ms from that topic.`,
+      `"${output.name}" refuses records older than ${limits.behindMsMax} ms, and what is set aside keeps its time however late it is read: set message.timestamp.before.max.ms of that topic to 9223372036854775807.`,
     );
   }
   return faults;

@@ -18,14 +18,15 @@ test("the log that a slot keeps is shown, also what another session's open trans
     await bed.insertMany(2_000, 1);
     await bed.untilPublished(2_001);
     // All is published and said to be, and yet the server must read again from where the open transaction began.
+    // A report may have been measured before: what is waited for is one of this moment.
     const lag = await until(
       () => {
         const last = relay.reports.at(-1)!.lag;
-        return last !== null && last.positionBytes! < 1_000 && last;
+        return last !== null && last.positionBytes! < 1_000 && last.slotBytes > 100_000 && last;
       },
-      { what: "the relay to be up to date" },
+      { what: "a relay that is up to date, and a slot that keeps log" },
     );
-    expect(lag.slotBytes).toBeGreaterThan(100_000);
+    expect(lag.slotBytes).toBeGreaterThan(lag.positionBytes!);
   } finally {
     await other.end();
     await bed.close();

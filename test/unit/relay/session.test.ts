@@ -169,6 +169,14 @@ test("RI4, RI5: of two positions the later is that with the greater end, then wh
     for (const [j, other] of ascending.entries()) expect(laterOf(one, other)).toEqual(ascending[Math.max(i, j)]);
 });
 
+test("RI5: of positions in different logs that counts which the coordinator's log has", () => {
+  const position = { lsn: 0x08n, underWay: null };
+  for (const other of [{ systemIdentifier: "2" }, { timeline: 2 }, { slot: "another" }]) {
+    const inLog = formatPosition({ position, log: { ...LOG, ...other } });
+    expect(laterOf(at(0x10n), inLog)).toBe(inLog);
+  }
+});
+
 describe("deadlines", () => {
   test("a predecessor's transaction that never ends: a minute, then the session is over and may begin anew", async () => {
     const { clock, told, published, run } = sessionOf({ fenced: () => false });
