@@ -13,7 +13,8 @@
  *       that ends, or loses the shard, while it waits for Postgres to take it back leaves one count.
  *   V2  A verdict is passed by the owner, in a commit under its token. What is counted elsewhere is a reason to look, no verdict.
  *   V3  What is taken alone gives the same effects (M1): a timer that a record would fire is fired before it, by a tick of its own.
- *   V4  Nothing below the positions is suspect, but in a replay: there ATTEMPTS_MAX halt the shard, since it is committed already.
+ *   V4  Nothing below the positions is suspect, nor a timer that is gone when stream time has reached it, but in a replay: there
+ *       ATTEMPTS_MAX halt the shard, since it is committed already.
  */
 
 import type { Verdict } from "../actors/journal.ts";
@@ -90,7 +91,7 @@ export class Care {
     return this.#context.watch!.suspects; // there is nothing to care about without it
   }
 
-  /** Nothing of a replay that came through is suspect (V4), nor is what lies below the positions, or is no timer any more. */
+  /** Nothing of a replay that came through is suspect (V4), nor is what lies below the positions, or can be no timer any more. */
   async restored(standing: Standing, replayed: readonly Suspect[]): Promise<void> {
     if (this.#counted !== null) {
       const target = this.#counted;
@@ -211,7 +212,8 @@ export class Care {
   }
 
   #isAhead({ positions, model }: Standing, target: StepTarget): boolean {
-    if (target.kind === "timer") return model.hasTimer(target);
+    // One that is not there may be armed by a record that is taken again, in the batch in which it was due.
+    if (target.kind === "timer") return model.hasTimer(target) || model.streamTimeMs < target.dueMs;
     const position = positions[target.topic];
     return position !== undefined && target.offset >= position;
   }

@@ -98,42 +98,47 @@ longTest(
   },
 );
 
-longTest(
-  "V2, V3: a timer that never ends gets a verdict of its own, and the record that made it due takes effect",
-  async () => {
-    await withDeployment({ app: "hostile", workers: 1, env: WATCHED }, async (deployment) => {
-      deployment.start("one");
-      await deployment.untilRunning();
-      await deployment.send(
-        [
+for (const when of ["armed before", "armed in the batch in which it is due"]) {
+  longTest(
+    `V2, V3, V4: a timer that never ends, ${when}, gets a verdict of its own, and the record that made it due takes effect`,
+    async () => {
+      await withDeployment({ app: "hostile", workers: 1, env: WATCHED }, async (deployment) => {
+        deployment.start("one");
+        await deployment.untilRunning();
+        const arming = [
           command({ do: "arm", what: "hang", n: 1_000, key: "b1" }),
           command({ do: "arm", what: "add", n: 1_500, key: "c1" }),
           command({ note: "before" }),
-        ].map((record) => ({ ...record, key: Buffer.from(JSON.parse(record.value.toString()).key) })),
-      );
-      // It is due when this record comes, or when a tick does before.
-      await deployment.send([command({ note: "behind", at: at + 5_000 })]);
-      await deployment.untilDrained(PATIENCE);
-      const [letter, ...more] = await lettersOf(deployment);
-      expect(more).toEqual([]);
-      expect(header(letter!, "__lockstep.timer")).toBe("bomb");
-      expect(header(letter!, `${CAUSE}exception`)).toBe("STEP_TIMEOUT");
-      expect(JSON.parse(String(letter!.value))).toMatchObject({
-        key: "b1",
-        dueMs: at + 1_000,
-        event: { what: "hang" },
+        ].map((record) => ({ ...record, key: Buffer.from(JSON.parse(record.value.toString()).key) }));
+        // It is due when this record comes, or when a tick does before.
+        const last = command({ note: "behind", at: at + 5_000 });
+        if (when === "armed before") {
+          await deployment.send(arming);
+          await deployment.untilDrained(PATIENCE);
+          await deployment.send([last]);
+        } else await deployment.send([...arming, last]);
+        await deployment.untilDrained(PATIENCE);
+        const [letter, ...more] = await lettersOf(deployment);
+        expect(more).toEqual([]);
+        expect(header(letter!, "__lockstep.timer")).toBe("bomb");
+        expect(header(letter!, `${CAUSE}exception`)).toBe("STEP_TIMEOUT");
+        expect(JSON.parse(String(letter!.value))).toMatchObject({
+          key: "b1",
+          dueMs: at + 1_000,
+          event: { what: "hang" },
+        });
+        expect(await notes(deployment)).toEqual(["fired", "before", "behind"]);
+        await deployment.kill("one");
+        await forgetSnapshots(deployment);
+        deployment.start("two");
+        await deployment.untilRunning(PATIENCE);
+        expect(deployment.eventsOf("step-ended-worker", "two")).toEqual([]);
+        await deployment.stopAll();
+        expect((await deployment.audit()).findings).toEqual([]);
       });
-      expect(await notes(deployment)).toEqual(["fired", "before", "behind"]);
-      await deployment.kill("one");
-      await forgetSnapshots(deployment);
-      deployment.start("two");
-      await deployment.untilRunning(PATIENCE);
-      expect(deployment.eventsOf("step-ended-worker", "two")).toEqual([]);
-      await deployment.stopAll();
-      expect((await deployment.audit()).findings).toEqual([]);
-    });
-  },
-);
+    },
+  );
+}
 
 longTest(
   "C2, V1: a record that kills the whole process is found by the attempts that were written before it, and its neighbours are not blamed",

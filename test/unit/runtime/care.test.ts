@@ -184,6 +184,21 @@ describe("a suspect", () => {
     bed.expectExactlyOnce();
   });
 
+  test("V4: a timer that is not there yet stays suspect until stream time has reached it", async () => {
+    const timer = targetText({ kind: "timer", actorType: "tally", key: "odd", timerId: "x", dueMs: 3 });
+    const suspects = new FakeSuspects(suspect(timer, 2));
+    const { bed, drained } = bedWith(suspects);
+    bed.append(2);
+    const shard = bed.start();
+    await drained(2);
+    expect(suspects.rows.has(timer)).toBe(true);
+    bed.append(6);
+    await drained(8);
+    await shard.revoke("test");
+    expect(suspects.rows.size).toBe(0);
+    bed.expectExactlyOnce();
+  });
+
   test("V4: of a replay halts the shard after three attempts, and is forgotten by a replay that comes through", async () => {
     const suspects = new FakeSuspects(suspect(at(2), 2, { replay: true }));
     const { bed, drained } = bedWith(suspects);
