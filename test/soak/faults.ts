@@ -4,7 +4,7 @@
  *   kill, relayKill    the kernel says SIGKILL ended it, and others took over what it held
  *   shortPause         the kernel says it stood still, for less than the session time-out
  *   longPause          others took over what it held, while it still stood still
- *   brokerKill         the process of the broker is another than before; so for Postgres
+ *   brokerKill         the process of one broker of three is another than before; so for Postgres
  *   ...Cut             connections were open, and were reset
  *   ...Silent          bytes were swallowed, in one direction; then the connections were reset
  *   addAndStop         three more took part; three of all drained and ended with 0
@@ -13,8 +13,9 @@
 import { mulberry32 } from "../../src/cli/chaos.ts";
 import { systemClock } from "../../src/clock.ts";
 import type { Stack } from "../../src/stack/index.ts";
-import type { TcpProxy } from "../support/tcp-proxy.ts";
 import { GaveUp, type Instance, type Instances } from "./instances.ts";
+import type { Line } from "./line.ts";
+import { lacking } from "./replicas.ts";
 import type { Fault } from "./schedule.ts";
 
 /** So many are added, and so many of all taken away. */
@@ -52,12 +53,17 @@ export async function carryOut(fault: Fault, { instances, stack }: FaultBed): Pr
     case "longPause":
       return pausedLong(instances, { lot, ms });
     case "brokerKill": {
-      const [node] = stack.kafka!.nodes;
-      return anotherProcess(node!, async () => {
-        await node!.kill();
+      const { nodes, brokers } = stack.kafka!;
+      const inSync = "every partition to have all of its replicas";
+      // One at a time is what a cluster survives.
+      await instances.until(async () => (await lacking(brokers)) === 0, inSync);
+      const node = nodes[Math.floor(lot * nodes.length)]!;
+      const { seen, hit } = await anotherProcess(node, async () => {
+        await node.kill();
         await systemClock.sleep(ms);
-        await node!.start();
+        await node.start();
       });
+      return { seen: `broker ${node.id}, ${seen}`, hit };
     }
     case "postgresCrash":
     case "postgresRestart": {
@@ -155,17 +161,17 @@ async function silent(
   { line, lot, ms }: { line: "kafka" | "postgres"; lot: number; ms: number },
 ): Promise<Outcome> {
   const target = await instances.choose(lot, "a process that runs shards", ({ shards }) => shards.size > 0);
-  const proxy: TcpProxy = target[line];
+  const way: Line = target[line];
   const toxic = Math.floor(lot * 1e6) % 2 === 0 ? "dropRequests" : "dropReplies";
-  const before = proxy.swallowedBytes;
+  const before = way.swallowedBytes;
   const beganMs = performance.now();
-  proxy.toxics[toxic] = true;
+  way.swallow(toxic);
   await systemClock.sleep(ms);
-  await instances.until(() => proxy.swallowedBytes > before || target.process.ended, "bytes to be swallowed");
-  const swallowed = proxy.swallowedBytes - before;
+  await instances.until(() => way.swallowedBytes > before || target.process.ended, "bytes to be swallowed");
+  const swallowed = way.swallowedBytes - before;
   // Reset before it is healed: a stream with a hole in it must not go on.
-  proxy.cut();
-  proxy.heal();
+  way.cut();
+  way.heal();
   const what = `${toxic === "dropRequests" ? "requests" : "replies"} between ${target.name} and ${line}`;
   const lastedMs = Math.round(performance.now() - beganMs);
   return { seen: `${swallowed} bytes of ${what} swallowed in ${lastedMs} ms`, hit: swallowed > 0 };

@@ -11,18 +11,18 @@ import { EXIT } from "../../src/cli/output.ts";
 import { type LogLine, RunProcess } from "../../src/cli/processes.ts";
 import { systemClock } from "../../src/clock.ts";
 import { MAIN } from "../support/deployment-settings.ts";
-import { openKafkaProxy, openPostgresProxy } from "../support/fault-proxies.ts";
-import type { TcpProxy } from "../support/tcp-proxy.ts";
+import { openKafkaProxies, openPostgresProxy } from "../support/fault-proxies.ts";
 import { until } from "../support/until.ts";
 import { type Counting, type Counts, noCounts } from "./counts.ts";
+import { Line } from "./line.ts";
 
 export interface InstancesOptions {
   /** Settings of every process but the addresses of its servers. */
   readonly env: NodeJS.ProcessEnv;
   /** Folder of the logs. */
   readonly dir: string;
-  /** host:port */
-  readonly broker: string;
+  /** Each host:port. */
+  readonly brokers: readonly string[];
   readonly databaseUrl: string;
   /** ms a process may take to drain after SIGTERM */
   readonly drainMs: number;
@@ -34,8 +34,8 @@ export interface InstancesOptions {
 export interface Instance {
   readonly name: string;
   readonly process: RunProcess;
-  readonly kafka: TcpProxy;
-  readonly postgres: TcpProxy;
+  readonly kafka: Line;
+  readonly postgres: Line;
   /** Shards that it says it runs. */
   readonly shards: Set<number>;
   /** Its relay works. */
@@ -58,7 +58,7 @@ export class Instances {
   readonly #all = new Set<Instance>();
   /** Owners whose shards were taken over, by pid: how many shards. */
   readonly #takenOver = new Map<number, number>();
-  readonly #proxies = new Set<TcpProxy>();
+  readonly #lines = new Set<Line>();
   #made = 0;
   #relayOf: string | null = null;
   #failure: string | null = null;
@@ -107,24 +107,26 @@ export class Instances {
   }
 
   async start(): Promise<Instance> {
-    const { env, dir, broker, databaseUrl } = this.#options;
+    const { env, dir, brokers, databaseUrl } = this.#options;
     this.#made += 1;
     const name = `instance-${this.#made}`;
-    const [kafka, postgres] = [await openKafkaProxy(broker), await openPostgresProxy(databaseUrl)];
-    this.#proxies.add(kafka.proxy).add(postgres.proxy);
+    const toKafka = await openKafkaProxies(brokers);
+    const toPostgres = await openPostgresProxy(databaseUrl);
+    const [kafka, postgres] = [new Line(toKafka.proxies), new Line([toPostgres.proxy])];
+    this.#lines.add(kafka).add(postgres);
     const startedMs = performance.now();
     const process = new RunProcess({
       name,
       main: MAIN,
-      env: { ...env, LOCKSTEP_KAFKA_BROKERS: broker, ...kafka.env, ...postgres.env },
+      env: { ...env, LOCKSTEP_KAFKA_BROKERS: brokers.join(","), ...toKafka.env, ...toPostgres.env },
       logFile: join(dir, `${name}.log`),
       onLine: (line) => this.#onLine(instance, line),
     });
     const instance: Instance = {
       name,
       process,
-      kafka: kafka.proxy,
-      postgres: postgres.proxy,
+      kafka,
+      postgres,
       shards: new Set(),
       relay: false,
       busy: false,
@@ -203,7 +205,7 @@ export class Instances {
       instance.process.signal("SIGKILL");
     }
     await Promise.all(this.all.map(({ process }) => process.exited));
-    for (const proxy of this.#proxies) await proxy.close();
+    for (const line of this.#lines) await line.close();
   }
 
   #onLine(instance: Instance, line: LogLine): void {
@@ -239,8 +241,8 @@ export class Instances {
     instance.shards.clear();
     instance.relay = false;
     void Promise.all([instance.kafka.close(), instance.postgres.close()]);
-    this.#proxies.delete(instance.kafka);
-    this.#proxies.delete(instance.postgres);
+    this.#lines.delete(instance.kafka);
+    this.#lines.delete(instance.postgres);
     if (instance.endExpected) return;
     if (end.code === EXIT.unavailable) {
       this.#counts.refusedStarts += 1;

