@@ -12,6 +12,7 @@
  * Read backwards in steps that grow, since what was committed last stands near the end; on a connection of its own, because a topic that
  * may not be seen spoils the metadata of all others on the same one.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import type { CommittedOffset } from "../actors/ports.ts";
 import { LockstepError } from "../errors.ts";
 import type { KafkaClient } from "./client.ts";
@@ -112,7 +113,10 @@ async function scan(
       });
     });
     const answer = responses[0]?.partitions[0];
-    if (answer === undefined) continue; // throttled: an answer without a partition
+    if (answer === undefined) {
+      await sleep(READ_WAIT_MS); // throttled: an answer without a partition
+      continue;
+    }
     const { highWatermark, messages } = answer;
     if (first && BigInt(highWatermark) > end) end = BigInt(highWatermark);
     // A batch comes whole, also the part of it that lies before the position.
