@@ -94,6 +94,11 @@ export async function main(args: readonly string[]): Promise<number> {
     process.stderr.write(`${options}\n`);
     return args.includes("--help") ? EXIT.ok : EXIT.usage;
   }
+  for (const [signal, number] of [
+    ["SIGINT", 2],
+    ["SIGTERM", 15],
+  ] as const)
+    process.once(signal, () => process.exit(128 + number));
   const progress = createProgress(process.stderr, process.env);
   const dir = resolve(".lockstep", `overload-${randomBytes(3).toString("hex")}`);
   let stack: Stack | null = null;
@@ -163,6 +168,8 @@ async function run(
       clock: systemClock,
     });
     const bed: Bed = { options, progress, fleet, load, meter };
+    const kill = () => fleet.kill();
+    process.once("exit", kill); // by a signal: nothing below is reached then
     try {
       await until(() => check(bed) && fleet.running() === shards, { what: "all shards to run", timeoutMs: START_MS });
       const result = await work(bed);
@@ -171,6 +178,7 @@ async function run(
       return result;
     } finally {
       fleet.kill();
+      process.off("exit", kill);
     }
   };
   let drained = true;
