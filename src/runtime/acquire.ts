@@ -220,6 +220,7 @@ async function witnessed(
   if (decision.kind === "clean" || decision.kind === "first") return answered;
   const topics = inputTopics(context);
   const found = await context.publisher.committedInLog(context.shard);
+  if (found === null) context.log.offsetsUnwitnessed();
   const inLog = found && commitOf(found, topics);
   const known = commitOf(answered, topics);
   if (found === null || inLog === null || (known !== null && known >= inLog)) return answered;

@@ -15,6 +15,7 @@ export interface LifeLog {
   redoPublished(details: { from: number; to: number; records: number }): void;
   offsetsRewritten(seq: number): void;
   offsetsStale(details: { answered: number | null; inLog: number }): void;
+  offsetsUnwitnessed(): void;
   replaying(details: { from: number; to: number }): void;
   replayProgress(details: { seq: number; to: number; records: number }): void;
   running(details: { epoch: number; seq: number; replayed: number; reused: boolean; ms: number }): void;
@@ -58,6 +59,11 @@ export function createLifeLog(log: Log): LifeLog {
       log.warn(
         { event: "offsets-stale", ...details },
         "the group's coordinator does not know what its log has; went by the log",
+      ),
+    offsetsUnwitnessed: () =>
+      log.warn(
+        { event: "offsets-unwitnessed" },
+        "went by the word of the group's coordinator alone: its log, __consumer_offsets, may not be read (K1 in docs/protocol.md)",
       ),
     offsetsRewritten: (seq) =>
       log.warn({ event: "offsets-rewritten", seq }, "the group's offsets had expired; wrote them again from Postgres"),

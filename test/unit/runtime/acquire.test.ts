@@ -81,6 +81,7 @@ describe("A5: the coordinator's answer is compared with its log", () => {
     await reaches(shard, "halted");
     expect(bed.lines("halted")).toMatchObject([{ code: "POSITIONS_CONTRADICT" }]);
     expect(bed.lines("offsetsStale")).toEqual([]);
+    expect(bed.lines("offsetsUnwitnessed")).toHaveLength(readable ? 0 : 1);
     await shard.revoke("test");
   });
 
